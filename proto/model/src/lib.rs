@@ -1,0 +1,39 @@
+//! The words of Minder as types: what users declare, what managers assign, what slaves report, and the one
+//! function that says what is owed between the two.
+//!
+//! This crate decides nothing about time, files, threads or the network; they do not exist here. It knows neither
+//! the wire (`minder-proto`) nor the replicated table (`minder-state`).
+#![cfg_attr(not(test), no_std)]
+
+extern crate alloc;
+
+mod assignment;
+mod check;
+mod digest;
+mod duration;
+mod id;
+mod limits;
+mod machine;
+mod reconcile;
+mod report;
+mod selection;
+mod signal;
+mod size;
+mod spec;
+
+pub use assignment::{Assignment, AssignmentDelta, DeltaError, Item, SignalOrder, Wanted};
+pub use check::{FieldError, FieldErrors, check_labels, check_spec, warnings};
+pub use digest::Digest;
+pub use duration::Millis;
+pub use id::{
+    BootId, ClusterId, Generation, HostName, IdError, Incarnation, InstanceKey, InstanceRef, ManagerId, ProcessName,
+    RequestId, Revision,
+};
+pub use limits::*;
+pub use machine::{Disk, MachineFacts, MachineUsage, NetworkInterface, ProcessUsage, SupervisionLevel};
+pub use reconcile::{Owed, OwedWhy, reconcile};
+pub use report::{Cause, ExitRecord, ExitStatus, InstanceStatus, Phase, StartFailure};
+pub use selection::{Selection, SelectionError};
+pub use signal::Signal;
+pub use size::Bytes;
+pub use spec::{Daemon, Limit, LogFull, Logs, Override, Restart, RestartPolicy, RunSpec, Spec, Start, Stop, StopScope};

@@ -1,0 +1,49 @@
+//! Every bound of the contract, with its reason. A refusal names the constant's meaning and its value.
+
+/// Longest process name, in bytes: it becomes a directory and a cgroup name, and leaves room for suffixes below 255.
+pub const NAME_BYTES_MAX: usize = 128;
+/// Longest label key or value, in bytes; the same as a host name's upper bound in DNS.
+pub const LABEL_BYTES_MAX: usize = 253;
+/// Labels on one process or host: enough for people, too few for a database.
+pub const LABELS_MAX: usize = 64;
+/// Arguments of one command. The kernel's own limit is on bytes (`ARG_MAX`); this keeps a spec readable.
+pub const ARGS_MAX: usize = 1_024;
+/// Longest single argument or command, in bytes; the kernel refuses single strings above 128 KiB.
+pub const ARG_BYTES_MAX: usize = 64 * 1_024;
+/// Environment variables of one process.
+pub const ENV_MAX: usize = 1_000;
+/// Longest environment value, in bytes.
+pub const ENV_BYTES_MAX: usize = 32 * 1_024;
+/// Largest spec in its stored form, in bytes. A thousand of these still fit one host's assignment comfortably.
+pub const SPEC_BYTES_MAX: usize = 64 * 1_024;
+/// Instances of one process on one host.
+pub const INSTANCES_PER_HOST_MAX: u32 = 1_000;
+/// Instances of all processes on one host; a shim and its log pipes cost about 0.2 MiB each.
+pub const HOST_INSTANCES_MAX: usize = 5_000;
+/// Hosts named one by one in a spec; use a selector for more.
+pub const SPEC_HOSTS_MAX: usize = 10_000;
+/// Specs in one `apply` request: one request is one log entry and must stay below [`COMMAND_BYTES_MAX`].
+pub const APPLY_SPECS_MAX: usize = 1_000;
+/// Largest replicated command, in bytes. openraft's followers take whole entries, so this bounds their pauses.
+pub const COMMAND_BYTES_MAX: usize = 1_024 * 1_024;
+/// Largest document `minderctl` reads, in bytes.
+pub const DOCUMENT_BYTES_MAX: usize = 8 * 1_024 * 1_024;
+/// Largest gRPC message either side accepts, in bytes: one full assignment of [`HOST_INSTANCES_MAX`] instances fits.
+pub const MESSAGE_BYTES_MAX: usize = 16 * 1_024 * 1_024;
+/// Longest delay, grace or interval a spec may ask for: one day.
+pub const DURATION_MS_MAX: u64 = 24 * 60 * 60 * 1_000;
+/// Longest window a restart limit may be counted over: thirty days.
+pub const WINDOW_MS_MAX: u64 = 30 * 24 * 60 * 60 * 1_000;
+/// Most restarts a limit may allow.
+pub const RESTART_LIMIT_MAX: u32 = 1_000_000;
+/// Largest log file of one stream.
+pub const LOG_BYTES_MAX: u64 = 16 * 1_024 * 1_024 * 1_024;
+/// Smallest log file of one stream: below this, rotation costs more than it keeps.
+pub const LOG_BYTES_MIN: u64 = 4 * 1_024;
+/// Rotated files of one stream.
+pub const LOG_FILES_MAX: u32 = 100;
+/// Answers to write requests that are remembered, so that a repeated request gets the first answer.
+/// At 1,000 writes a second this is more than a minute, several times the longest client retry.
+pub const REQUESTS_REMEMBERED_MAX: usize = 65_536;
+/// Exits kept per instance on its slave and shown by `status`.
+pub const EXITS_KEPT_MAX: usize = 10;

@@ -1,0 +1,283 @@
+//! What slaves see: the phase of each instance, why it is in it, and how its incarnations ended.
+
+use alloc::{string::String, vec::Vec};
+use core::fmt;
+
+use minicbor::{CborLen, Decode, Encode};
+
+use crate::{
+    digest::Digest,
+    id::{Generation, Incarnation, InstanceKey, Revision},
+    signal::Signal,
+};
+
+/// Observed state of an instance. Only slaves report it, except `Lost`, which managers say of a silent host's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode, CborLen)]
+#[cbor(index_only)]
+pub enum Phase {
+    /// Assigned, not begun.
+    #[n(0)]
+    Pending,
+    /// Started, not yet alive for `start.healthy_after`.
+    #[n(1)]
+    Starting,
+    /// Alive long enough.
+    #[n(2)]
+    Running,
+    /// Running and ready to serve.
+    #[n(3)]
+    Ready,
+    /// Asked to end, not yet gone.
+    #[n(4)]
+    Stopping,
+    /// Not running, as wanted.
+    #[n(5)]
+    Stopped,
+    /// Ended; waiting before the next start.
+    #[n(6)]
+    Backoff,
+    /// Given up, but for a slow try now and then.
+    #[n(7)]
+    Fatal,
+    /// Ended, and its policy wants no restart.
+    #[n(8)]
+    Exited,
+    /// Its host is silent: nobody knows.
+    #[n(9)]
+    Lost,
+    /// Its slave cannot tell.
+    #[n(10)]
+    Unknown,
+}
+
+impl Phase {
+    /// Every phase, in the order of the contract.
+    pub const ALL: [Phase; 11] = [
+        Phase::Pending,
+        Phase::Starting,
+        Phase::Running,
+        Phase::Ready,
+        Phase::Stopping,
+        Phase::Stopped,
+        Phase::Backoff,
+        Phase::Fatal,
+        Phase::Exited,
+        Phase::Lost,
+        Phase::Unknown,
+    ];
+
+    /// The word users see, in capitals as supervisord's users know it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Pending => "PENDING",
+            Self::Starting => "STARTING",
+            Self::Running => "RUNNING",
+            Self::Ready => "READY",
+            Self::Stopping => "STOPPING",
+            Self::Stopped => "STOPPED",
+            Self::Backoff => "BACKOFF",
+            Self::Fatal => "FATAL",
+            Self::Exited => "EXITED",
+            Self::Lost => "LOST",
+            Self::Unknown => "UNKNOWN",
+        }
+    }
+
+    /// Whether a process of this instance exists or may exist.
+    pub fn may_be_alive(self) -> bool {
+        matches!(self, Self::Starting | Self::Running | Self::Ready | Self::Stopping | Self::Lost | Self::Unknown)
+    }
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.word())
+    }
+}
+
+/// How an incarnation's main process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Encode, Decode, CborLen)]
+pub enum ExitStatus {
+    /// It exited with this code.
+    #[n(0)]
+    Code(#[n(0)] u8),
+    /// A signal ended it.
+    #[n(1)]
+    Signal(#[n(0)] Signal, #[n(1)] bool),
+    /// Nobody could see it; said so, never guessed.
+    #[n(2)]
+    Unknown,
+    /// The machine was restarted under it.
+    #[n(3)]
+    Reboot,
+}
+
+impl fmt::Display for ExitStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Code(code) => write!(f, "exit {code}"),
+            Self::Signal(signal, false) => write!(f, "signal {signal}"),
+            Self::Signal(signal, true) => write!(f, "signal {signal} (core dumped)"),
+            Self::Unknown => f.write_str("ended, cause unknown"),
+            Self::Reboot => f.write_str("lost at reboot"),
+        }
+    }
+}
+
+/// A start that never became a running program: which step failed, and the kernel's reason.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, Decode, CborLen)]
+#[cbor(map)]
+pub struct StartFailure {
+    /// The step, for example `exec`, `user`, `working_directory`.
+    #[n(0)]
+    pub step: String,
+    /// The kernel's error number, 0 when it was not the kernel that refused.
+    #[n(1)]
+    pub errno: i32,
+    /// One sentence for people.
+    #[n(2)]
+    pub message: String,
+}
+
+/// Why an instance is in its phase.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Encode, Decode, CborLen)]
+pub enum Cause {
+    /// As wanted; nothing to explain.
+    #[default]
+    #[n(0)]
+    Wanted,
+    /// The last incarnation ended like this.
+    #[n(1)]
+    Ended(#[n(0)] ExitStatus),
+    /// The last start failed like this.
+    #[n(2)]
+    StartFailed(#[n(0)] StartFailure),
+    /// More restarts than the policy allows.
+    #[n(3)]
+    LimitReached(#[n(0)] ExitStatus, #[n(1)] u32),
+    /// The exit code is one of the spec's fatal ones.
+    #[n(4)]
+    FatalCode(#[n(0)] u8),
+    /// An operator asked for it.
+    #[n(5)]
+    Operator,
+    /// The spec changed.
+    #[n(6)]
+    SpecChanged,
+    /// It did not end within its grace and was killed.
+    #[n(7)]
+    KilledAfterGrace,
+    /// The slave found it after its own restart.
+    #[n(8)]
+    TakenOver,
+    /// The slave lacks the spec and has asked for it.
+    #[n(9)]
+    SpecMissing,
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Wanted => f.write_str(""),
+            Self::Ended(status) => write!(f, "{status}"),
+            Self::StartFailed(failure) => write!(f, "cannot start: {}", failure.message),
+            Self::LimitReached(status, limit) => write!(f, "{status}; restart limit of {limit} reached"),
+            Self::FatalCode(code) => write!(f, "exit {code}, a fatal code"),
+            Self::Operator => f.write_str("by operator"),
+            Self::SpecChanged => f.write_str("spec changed"),
+            Self::KilledAfterGrace => f.write_str("did not stop in time, killed"),
+            Self::TakenOver => f.write_str("taken over"),
+            Self::SpecMissing => f.write_str("waiting for its spec"),
+        }
+    }
+}
+
+/// One ended incarnation.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, Decode, CborLen)]
+#[cbor(map)]
+pub struct ExitRecord {
+    /// Which start this was.
+    #[n(0)]
+    pub incarnation: Incarnation,
+    /// Which spec version it ran.
+    #[n(1)]
+    pub generation: Generation,
+    /// How it ended.
+    #[n(2)]
+    pub status: ExitStatus,
+    /// Set when the program never ran.
+    #[n(3)]
+    pub start_failure: Option<StartFailure>,
+    /// Wall clock of the host at the start, milliseconds since 1970.
+    #[n(4)]
+    pub started_at_ms: u64,
+    /// Wall clock of the host at the end, milliseconds since 1970.
+    #[n(5)]
+    pub ended_at_ms: u64,
+    /// User and system CPU time of the incarnation's reaped processes, in milliseconds.
+    #[n(6)]
+    pub cpu_ms: u64,
+    /// Peak resident memory of the main process, in bytes.
+    #[n(7)]
+    pub memory_peak_bytes: u64,
+    /// It was asked to end.
+    #[n(8)]
+    pub requested: bool,
+    /// It outlived its grace and was killed.
+    #[n(9)]
+    pub killed_after_grace: bool,
+}
+
+/// One instance as its slave sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, Decode, CborLen)]
+#[cbor(map)]
+pub struct InstanceStatus {
+    /// Which instance.
+    #[n(0)]
+    pub key: InstanceKey,
+    /// Its phase.
+    #[n(1)]
+    pub phase: Phase,
+    /// Why.
+    #[n(2)]
+    pub cause: Cause,
+    /// In this phase since, host's wall clock, milliseconds since 1970.
+    #[n(3)]
+    pub since_ms: u64,
+    /// Spec version of the current incarnation, or of the next one when there is none.
+    #[n(4)]
+    pub generation: Generation,
+    /// Digest of that spec.
+    #[n(5)]
+    pub spec: Digest,
+    /// The current or latest start.
+    #[n(6)]
+    pub incarnation: Incarnation,
+    /// Main process, 0 when there is none.
+    #[n(7)]
+    pub pid: u32,
+    /// Start of the current incarnation, host's wall clock, milliseconds since 1970; 0 when there is none.
+    #[n(8)]
+    pub started_at_ms: u64,
+    /// Restarts by policy since the last operator's start, restart or retry.
+    #[n(9)]
+    pub restarts: u32,
+    /// Restarts within the current window, as the limit counts them.
+    #[n(10)]
+    pub restarts_in_window: u32,
+    /// Next start by policy, host's wall clock, milliseconds since 1970; 0 when none is planned.
+    #[n(11)]
+    pub next_start_ms: u64,
+    /// The latest restart order that has been carried out.
+    #[n(12)]
+    pub restart_at: Revision,
+    /// The latest retry order that has been carried out.
+    #[n(13)]
+    pub retry_at: Revision,
+    /// The latest signal order that has been carried out, sent or found without a process.
+    #[n(14)]
+    pub signal_at: Revision,
+    /// The latest exits, newest last, at most [`crate::EXITS_KEPT_MAX`].
+    #[n(15)]
+    pub exits: Vec<ExitRecord>,
+}

@@ -1,0 +1,14 @@
+//! The contract: generated messages and services, their conversion to and from the model, and dialling a cluster.
+//!
+//! This is the only crate that sees wire and model types together. A message that does not fit the model is refused
+//! here, by the path of its field; inside there is nothing left to check.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+/// Generated from `minder/v1/*.proto`; the comments there are the documentation.
+#[allow(missing_docs, clippy::all, clippy::pedantic, clippy::unwrap_used)]
+pub mod v1 {
+    tonic::include_proto!("minder.v1");
+}
+
+/// The descriptor set, for gRPC reflection.
+pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/minder.descriptors"));

@@ -1,0 +1,81 @@
+//! Orders to instances: start, stop, restart, retry, signal. Each is a revision, so each is fenced like everything.
+
+use alloc::{collections::BTreeSet, format, vec::Vec};
+
+use minder_model::{InstanceRef, Item, ProcessName, Selection, SignalOrder, Wanted};
+
+use super::{Answer, spec::check_expected};
+use crate::{
+    proposal::{Order, OrderKind, Proposal},
+    record::ProcessRecord,
+    reply::{Outcome, Refusal},
+    state::State,
+    writer::Writer,
+};
+
+pub(super) fn give(writer: &mut Writer<'_>, order: &Order, proposal: &Proposal) -> Answer {
+    let selection = order.selection().map_err(|error| Refusal::Invalid(format!("{error}")))?;
+    let selected = select(writer.state, &selection);
+    let unmatched = selection.unmatched(selected.iter());
+    if selected.is_empty() || !unmatched.is_empty() {
+        return Err(Refusal::NothingMatched(unmatched));
+    }
+    let processes: BTreeSet<ProcessName> = selected.iter().map(|instance| instance.key.process.clone()).collect();
+    for process in &processes {
+        check_expected(writer.state, process, proposal.expect)?;
+    }
+    for process in &processes {
+        tell_process(writer, process, &selection, order.kind);
+    }
+    for instance in &selected {
+        tell_instance(writer, instance, order.kind);
+    }
+    let listed = selected.iter().take(Outcome::INSTANCES_LISTED_MAX);
+    Ok(Outcome::Instances(
+        selected.len() as u64,
+        listed.map(|instance| (instance.host.clone(), instance.key.clone())).collect(),
+    ))
+}
+
+fn select(state: &State, selection: &Selection) -> Vec<InstanceRef> {
+    let mut selected = Vec::new();
+    for (name, record) in state.processes() {
+        for host in state.hosts_of(name) {
+            for key in super::place::keys_of(state, name, host) {
+                let instance = InstanceRef { host: host.clone(), key };
+                if selection.matches(&instance, &record.spec.labels) {
+                    selected.push(instance);
+                }
+            }
+        }
+    }
+    selected
+}
+
+/// A start or stop of a whole process also speaks to instances on hosts yet to come.
+fn tell_process(writer: &mut Writer<'_>, process: &ProcessName, selection: &Selection, kind: OrderKind) {
+    let wanted = match kind {
+        OrderKind::Start => Wanted::Running,
+        OrderKind::Stop => Wanted::Stopped,
+        OrderKind::Restart | OrderKind::Retry | OrderKind::Signal(_) => return,
+    };
+    let Some(record) = writer.state.process(process).cloned() else { return };
+    if record.wanted != wanted && selection.matches_process(process, &record.spec.labels) {
+        let revision = writer.index;
+        writer.put_process(ProcessRecord { wanted, revision, ..record });
+    }
+}
+
+fn tell_instance(writer: &mut Writer<'_>, instance: &InstanceRef, kind: OrderKind) {
+    let Some(before) = writer.state.item(&instance.host, &instance.key).copied() else { return };
+    let now = writer.index;
+    let item = match kind {
+        // Starting what is given up or has ended means trying again, as with supervisorctl and systemctl.
+        OrderKind::Start => Item { wanted: Wanted::Running, retry_at: now, ..before },
+        OrderKind::Stop => Item { wanted: Wanted::Stopped, ..before },
+        OrderKind::Restart => Item { wanted: Wanted::Running, restart_at: now, retry_at: now, ..before },
+        OrderKind::Retry => Item { retry_at: now, ..before },
+        OrderKind::Signal(signal) => Item { signal: Some(SignalOrder { revision: now, signal }), ..before },
+    };
+    writer.put_item(&instance.host, &instance.key, item, None);
+}

@@ -1,0 +1,81 @@
+//! Placement: from specs and labels to the items of hosts. A process has on each of its hosts the instances 1 to n.
+
+use alloc::{collections::BTreeMap, collections::BTreeSet, vec::Vec};
+
+use minder_model::{HostName, InstanceKey, Item, ProcessName, Revision, Spec, Wanted};
+
+use crate::{record::ProcessRecord, state::State, writer::Writer};
+
+/// The hosts a spec runs on, with the number of its instances on each: those it names, announced or not, and those
+/// whose labels fit.
+pub(super) fn hosts_of(state: &State, spec: &Spec) -> BTreeMap<HostName, u32> {
+    let named = spec.hosts.iter().cloned();
+    let labelled = state
+        .hosts()
+        .filter(|(host, record)| !spec.selector.is_empty() && spec.places_on(host, &record.labels()))
+        .map(|(host, _)| host.clone());
+    named.chain(labelled).map(|host| (host.clone(), spec.instances_on(&host))).filter(|(_, count)| *count > 0).collect()
+}
+
+/// Brings one host's items of a process in line with its record: adds, updates and removes. What an instance was
+/// told before (stopped, restarted, signalled) stays.
+pub(super) fn place_on(writer: &mut Writer<'_>, record: &ProcessRecord, host: &HostName, count: u32) {
+    let run_spec = record.spec.resolve(host);
+    let digest = run_spec.digest();
+    for key in keys_of(writer.state, &record.spec.name, host).into_iter().filter(|key| key.index > count) {
+        writer.delete_item(host, &key);
+    }
+    for index in 1..=count {
+        let key = InstanceKey::new(record.spec.name.clone(), index);
+        let item = match writer.state.item(host, &key) {
+            Some(before) if before.spec == digest => *before,
+            Some(before) => Item { generation: record.generation, spec: digest, ..*before },
+            None => new_item(record, digest),
+        };
+        writer.put_item(host, &key, item, Some(&run_spec));
+    }
+}
+
+/// Removes every item of a process from a host.
+pub(super) fn remove_from(writer: &mut Writer<'_>, process: &ProcessName, host: &HostName) {
+    for key in keys_of(writer.state, process, host) {
+        writer.delete_item(host, &key);
+    }
+}
+
+/// Brings all hosts of a process in line with its record. Gives the number of its instances.
+pub(super) fn place_everywhere(writer: &mut Writer<'_>, record: &ProcessRecord) -> u64 {
+    let hosts = hosts_of(writer.state, &record.spec);
+    let before: BTreeSet<HostName> = writer.state.hosts_of(&record.spec.name).cloned().collect();
+    for host in before.iter().filter(|host| !hosts.contains_key(*host)) {
+        remove_from(writer, &record.spec.name, host);
+    }
+    for (host, count) in &hosts {
+        place_on(writer, record, host, *count);
+    }
+    hosts.values().map(|count| u64::from(*count)).sum()
+}
+
+/// The instances of a process on a host.
+pub(super) fn keys_of(state: &State, process: &ProcessName, host: &HostName) -> Vec<InstanceKey> {
+    let first = InstanceKey::new(process.clone(), 0);
+    let last = InstanceKey::new(process.clone(), u32::MAX);
+    match state.slices.get(host) {
+        Some(slice) => slice.items.range(first..=last).map(|(key, _)| key.clone()).collect(),
+        None => Vec::new(),
+    }
+}
+
+fn new_item(record: &ProcessRecord, spec: minder_model::Digest) -> Item {
+    Item {
+        generation: record.generation,
+        spec,
+        wanted: record.wanted,
+        restart_at: Revision::ZERO,
+        retry_at: Revision::ZERO,
+        signal: None,
+    }
+}
+
+/// What a new process wants.
+pub(super) const WANTED_AT_FIRST: Wanted = Wanted::Running;

@@ -1,0 +1,120 @@
+//! Writing and forgetting processes, all of a request or none.
+
+use alloc::{collections::BTreeMap, collections::BTreeSet, format, vec::Vec};
+
+use minder_model::{
+    APPLY_SPECS_MAX, Generation, HOST_INSTANCES_MAX, HostName, ProcessName, Revision, Spec, check_spec,
+};
+
+use super::{Answer, place};
+use crate::{
+    proposal::{Expect, Proposal},
+    record::ProcessRecord,
+    reply::{Outcome, ProcessChange, ProcessChangeKind, Refusal},
+    state::State,
+    writer::Writer,
+};
+
+pub(super) fn apply(writer: &mut Writer<'_>, specs: &[Spec], proposal: &Proposal) -> Answer {
+    check_request(specs)?;
+    for spec in specs {
+        check_expected(writer.state, &spec.name, proposal.expect)?;
+    }
+    check_hosts_have_room(writer.state, specs)?;
+    Ok(Outcome::Processes(specs.iter().map(|spec| apply_one(writer, spec, proposal)).collect()))
+}
+
+pub(super) fn delete(writer: &mut Writer<'_>, names: &[ProcessName], proposal: &Proposal) -> Answer {
+    for name in names {
+        writer.state.process(name).ok_or_else(|| Refusal::NoSuchProcess(name.clone()))?;
+        check_expected(writer.state, name, proposal.expect)?;
+    }
+    let names: BTreeSet<&ProcessName> = names.iter().collect();
+    Ok(Outcome::Processes(names.into_iter().map(|name| delete_one(writer, name)).collect()))
+}
+
+pub(super) fn check_expected(state: &State, name: &ProcessName, expect: Expect) -> Result<(), Refusal> {
+    let actual = state.process(name).map_or(Revision::ZERO, |record| record.revision);
+    match expect {
+        Expect::Revision(expected) if expected != actual => Err(Refusal::Conflict(name.clone(), expected, actual)),
+        Expect::Revision(_) | Expect::Anything => Ok(()),
+    }
+}
+
+fn check_request(specs: &[Spec]) -> Result<(), Refusal> {
+    if specs.len() > APPLY_SPECS_MAX {
+        let count = specs.len();
+        return Err(Refusal::LimitExceeded(format!("{count} specs in one request, the limit is {APPLY_SPECS_MAX}")));
+    }
+    let mut seen = BTreeSet::new();
+    for (at, spec) in specs.iter().enumerate() {
+        if !seen.insert(&spec.name) {
+            return Err(Refusal::Invalid(format!("specs[{at}].name: {} stands there twice", spec.name)));
+        }
+        check_spec(spec).map_err(|errors| Refusal::Invalid(format!("{}: {errors}", spec.name)))?;
+    }
+    Ok(())
+}
+
+fn check_hosts_have_room(state: &State, specs: &[Spec]) -> Result<(), Refusal> {
+    let mut added: BTreeMap<HostName, u64> = BTreeMap::new();
+    for spec in specs {
+        for (host, count) in place::hosts_of(state, spec) {
+            let there = place::keys_of(state, &spec.name, &host).len() as u64;
+            *added.entry(host).or_default() += u64::from(count).saturating_sub(there);
+        }
+    }
+    for (host, more) in added.into_iter().filter(|(_, more)| *more > 0) {
+        let total = state.slices.get(&host).map_or(0, |slice| slice.items.size() as u64) + more;
+        if total > HOST_INSTANCES_MAX as u64 {
+            return Err(Refusal::LimitExceeded(format!(
+                "host {host} would have {total} instances, the limit is {HOST_INSTANCES_MAX}"
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn apply_one(writer: &mut Writer<'_>, spec: &Spec, proposal: &Proposal) -> ProcessChange {
+    let before = writer.state.process(&spec.name).cloned();
+    let kind = match &before {
+        None => ProcessChangeKind::Created,
+        Some(before) if before.spec == *spec => ProcessChangeKind::Unchanged,
+        Some(_) => ProcessChangeKind::Changed,
+    };
+    let record = match before {
+        Some(before) if kind == ProcessChangeKind::Unchanged => before,
+        Some(before) => ProcessRecord {
+            spec: spec.clone(),
+            generation: before.generation.next(),
+            revision: writer.index,
+            changed_at_ms: proposal.time_ms,
+            changed_by: proposal.actor.clone(),
+            ..before
+        },
+        None => ProcessRecord {
+            spec: spec.clone(),
+            generation: Generation::ZERO.next(),
+            revision: writer.index,
+            wanted: place::WANTED_AT_FIRST,
+            created_at_ms: proposal.time_ms,
+            changed_at_ms: proposal.time_ms,
+            changed_by: proposal.actor.clone(),
+        },
+    };
+    if kind != ProcessChangeKind::Unchanged {
+        writer.put_process(record.clone());
+    }
+    let instances = place::place_everywhere(writer, &record);
+    ProcessChange { name: spec.name.clone(), kind, generation: record.generation, instances }
+}
+
+fn delete_one(writer: &mut Writer<'_>, name: &ProcessName) -> ProcessChange {
+    let generation = writer.state.process(name).map_or(Generation::ZERO, |record| record.generation);
+    let hosts: Vec<HostName> = writer.state.hosts_of(name).cloned().collect();
+    for host in &hosts {
+        place::remove_from(writer, name, host);
+    }
+    writer.delete_process(name);
+    ProcessChange { name: name.clone(), kind: ProcessChangeKind::Deleted, generation, instances: 0 }
+}

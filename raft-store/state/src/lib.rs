@@ -1,0 +1,30 @@
+//! The replicated table as a pure function: [`State::apply`] takes a log index and a proposal and gives the next
+//! state, the reply and the rows that changed. No clock, no chance, no hash order: every manager at the same index
+//! has the same state, byte for byte, and [`State::hash`] shows it.
+//!
+//! State is shared by structure: a clone costs a few pointers, and one write touches the path to what it changes.
+//! This crate does not know Raft, RocksDB or the wire.
+#![cfg_attr(not(test), no_std)]
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+extern crate alloc;
+
+mod apply;
+mod hash;
+mod proposal;
+mod record;
+mod reply;
+mod row;
+mod state;
+mod writer;
+
+pub use hash::StateHash;
+pub use proposal::{Command, DecodeError, Expect, Order, OrderKind, Proposal};
+pub use record::{ClusterRecord, HostRecord, ProcessRecord};
+pub use reply::{Outcome, ProcessChange, ProcessChangeKind, Refusal, Reply};
+pub use row::{RowChange, RowError};
+pub use state::State;
+pub use writer::{Applied, Change};
+
+/// Version of every stored form in this crate: proposals and rows. A manager refuses a newer one.
+pub const FORMAT: u8 = 1;

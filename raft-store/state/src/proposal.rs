@@ -1,0 +1,164 @@
+//! What goes through Raft: intent and decisions, never observations.
+
+use alloc::{collections::BTreeMap, string::String, vec::Vec};
+use core::fmt;
+
+use minder_model::{ClusterId, HostName, ProcessName, RequestId, Revision, Selection, SelectionError, Signal, Spec};
+use minicbor::{CborLen, Decode, Encode};
+
+use crate::FORMAT;
+
+/// One write as the leader proposes it. The leader stamps the time; followers never look at a clock.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, CborLen)]
+#[cbor(map)]
+pub struct Proposal {
+    /// Drawn by the client; repeating it gives the first answer.
+    #[n(0)]
+    pub request: RequestId,
+    /// The leader's wall clock, milliseconds since 1970.
+    #[n(1)]
+    pub time_ms: u64,
+    /// Who asked, for history.
+    #[n(2)]
+    pub actor: String,
+    /// What must be true for the write to happen.
+    #[n(3)]
+    pub expect: Expect,
+    /// What is to happen.
+    #[n(4)]
+    pub command: Command,
+}
+
+/// Compare-and-set: the revision that every process touched must have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Encode, Decode, CborLen)]
+pub enum Expect {
+    /// Whatever is there.
+    #[default]
+    #[n(0)]
+    Anything,
+    /// Exactly this revision; 0 means that the process must not exist.
+    #[n(1)]
+    Revision(#[n(0)] Revision),
+}
+
+/// Every kind of write.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, CborLen)]
+pub enum Command {
+    /// Names the cluster. The first write of its life.
+    #[n(0)]
+    CreateCluster(#[n(0)] ClusterId),
+    /// Writes specs, all or none.
+    #[n(1)]
+    Apply(#[n(0)] Vec<Spec>),
+    /// Forgets processes; their instances are stopped and removed.
+    #[n(2)]
+    Delete(#[n(0)] Vec<ProcessName>),
+    /// Tells instances to do something.
+    #[n(3)]
+    Order(#[n(0)] Order),
+    /// A slave announced a host that is new, or whose address or own labels changed.
+    #[n(4)]
+    RegisterHost(#[n(0)] HostName, #[n(1)] String, #[n(2)] BTreeMap<String, String>),
+    /// Sets (`Some`) and unsets (`None`) central labels of a host.
+    #[n(5)]
+    LabelHost(#[n(0)] HostName, #[n(1)] BTreeMap<String, Option<String>>),
+    /// Forgets a host and every instance placed on it by selector.
+    #[n(6)]
+    RemoveHost(#[n(0)] HostName),
+}
+
+/// A selection and what the selected instances are to do. It is evaluated when applied, so that it means the table
+/// as it is then.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, CborLen)]
+#[cbor(map)]
+pub struct Order {
+    /// Selection terms, see [`Selection`].
+    #[n(0)]
+    pub terms: Vec<String>,
+    /// Label pairs `key=value`.
+    #[n(1)]
+    pub labels: Vec<String>,
+    /// Every instance there is.
+    #[n(2)]
+    pub all: bool,
+    /// What they are to do.
+    #[n(3)]
+    pub kind: OrderKind,
+}
+
+impl Order {
+    /// The selection this order speaks of.
+    pub fn selection(&self) -> Result<Selection, SelectionError> {
+        if self.all { Ok(Selection::all()) } else { Selection::parse(&self.terms, &self.labels) }
+    }
+}
+
+/// What selected instances are to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode, CborLen)]
+pub enum OrderKind {
+    /// Run.
+    #[n(0)]
+    Start,
+    /// Stop and stay stopped.
+    #[n(1)]
+    Stop,
+    /// Begin a new incarnation.
+    #[n(2)]
+    Restart,
+    /// Forget restart counters and FATAL.
+    #[n(3)]
+    Retry,
+    /// Send the main process a signal, once.
+    #[n(4)]
+    Signal(#[n(0)] Signal),
+}
+
+/// Bytes that are no proposal.
+#[derive(Debug)]
+pub enum DecodeError {
+    /// Nothing at all.
+    Empty,
+    /// Written by a newer Minder.
+    NewerFormat(u8),
+    /// Not what this format looks like.
+    Malformed(minicbor::decode::Error),
+}
+
+impl fmt::Display for DecodeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Empty => f.write_str("no bytes where a proposal should be"),
+            Self::NewerFormat(format) => {
+                write!(f, "proposal format {format} is newer than this program's format {FORMAT}")
+            }
+            Self::Malformed(_) => f.write_str("malformed proposal"),
+        }
+    }
+}
+
+impl core::error::Error for DecodeError {
+    fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
+        match self {
+            Self::Malformed(error) => Some(error),
+            Self::Empty | Self::NewerFormat(_) => None,
+        }
+    }
+}
+
+impl Proposal {
+    /// The stored form: one byte of format version, then CBOR.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = alloc::vec![FORMAT];
+        bytes.extend(minicbor::to_vec(self).expect("encoding into memory cannot fail: its error type is Infallible"));
+        bytes
+    }
+
+    /// Reads the stored form; any bytes give a proposal or a named error.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, DecodeError> {
+        match bytes.split_first() {
+            None => Err(DecodeError::Empty),
+            Some((&FORMAT, rest)) => minicbor::decode(rest).map_err(DecodeError::Malformed),
+            Some((&newer, _)) => Err(DecodeError::NewerFormat(newer)),
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! The rows of the table as types.
+
+use alloc::{collections::BTreeMap, string::String};
+
+use minder_model::{ClusterId, Generation, Revision, Spec, Wanted};
+use minicbor::{CborLen, Decode, Encode};
+
+/// The cluster itself.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, CborLen)]
+#[cbor(map)]
+pub struct ClusterRecord {
+    /// Its identity.
+    #[n(0)]
+    pub id: ClusterId,
+    /// When it was created, milliseconds since 1970.
+    #[n(1)]
+    pub created_at_ms: u64,
+}
+
+/// A machine that announced itself.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, CborLen)]
+#[cbor(map)]
+pub struct HostRecord {
+    /// Address its slave announced, `host:port`.
+    #[n(0)]
+    pub address: String,
+    /// Labels its slave announced.
+    #[n(1)]
+    pub own_labels: BTreeMap<String, String>,
+    /// Labels given centrally; they win over the slave's.
+    #[n(2)]
+    pub central_labels: BTreeMap<String, String>,
+    /// Write that last changed this record.
+    #[n(3)]
+    pub revision: Revision,
+    /// When it first announced itself, milliseconds since 1970.
+    #[n(4)]
+    pub registered_at_ms: u64,
+}
+
+impl HostRecord {
+    /// The labels that count.
+    pub fn labels(&self) -> BTreeMap<String, String> {
+        let mut labels = self.own_labels.clone();
+        labels.extend(self.central_labels.clone());
+        labels
+    }
+}
+
+/// A process as its users declared it.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, CborLen)]
+#[cbor(map)]
+pub struct ProcessRecord {
+    /// How and where it is to run.
+    #[n(0)]
+    pub spec: Spec,
+    /// Version of the spec, from 1.
+    #[n(1)]
+    pub generation: Generation,
+    /// Write that last changed the spec or an order to the whole process.
+    #[n(2)]
+    pub revision: Revision,
+    /// What instances on hosts yet to come will be told.
+    #[n(3)]
+    pub wanted: Wanted,
+    /// When it was first declared, milliseconds since 1970.
+    #[n(4)]
+    pub created_at_ms: u64,
+    /// When its spec last changed, milliseconds since 1970.
+    #[n(5)]
+    pub changed_at_ms: u64,
+    /// Who changed it last.
+    #[n(6)]
+    pub changed_by: String,
+}

@@ -1,0 +1,213 @@
+//! The table in memory, with the indexes that answer questions about it.
+
+use alloc::{collections::BTreeMap, sync::Arc, vec::Vec};
+
+use minder_model::{Assignment, Digest, HostName, InstanceKey, Item, ProcessName, RequestId, Revision, RunSpec};
+use rpds::{RedBlackTreeMapSync, RedBlackTreeSetSync};
+
+use crate::{
+    hash::StateHash,
+    record::{ClusterRecord, HostRecord, ProcessRecord},
+    reply::Reply,
+    row::{Key, RowError, decode, encode},
+};
+
+/// The whole replicated table. Cloning costs a few pointers.
+#[derive(Debug, Clone, Default)]
+pub struct State {
+    pub(crate) cluster: Option<ClusterRecord>,
+    pub(crate) hosts: RedBlackTreeMapSync<HostName, Arc<HostRecord>>,
+    pub(crate) processes: RedBlackTreeMapSync<ProcessName, Arc<ProcessRecord>>,
+    pub(crate) run_specs: RedBlackTreeMapSync<Digest, StoredRunSpec>,
+    pub(crate) slices: RedBlackTreeMapSync<HostName, Slice>,
+    pub(crate) requests: RedBlackTreeMapSync<RequestId, Arc<Reply>>,
+    /// Derived: which request to forget first.
+    pub(crate) request_order: RedBlackTreeMapSync<Revision, RequestId>,
+    /// Derived: the hosts each process has instances on.
+    pub(crate) placements: RedBlackTreeMapSync<ProcessName, RedBlackTreeSetSync<HostName>>,
+    pub(crate) hash: StateHash,
+}
+
+/// What one host should run.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Slice {
+    pub(crate) revision: Revision,
+    pub(crate) items: RedBlackTreeMapSync<InstanceKey, Item>,
+}
+
+/// A run spec and how many items address it. The count is derived, not stored.
+#[derive(Debug, Clone)]
+pub(crate) struct StoredRunSpec {
+    pub(crate) bytes: Arc<[u8]>,
+    pub(crate) uses: u64,
+}
+
+impl State {
+    /// The cluster's identity, once it has one.
+    pub fn cluster(&self) -> Option<&ClusterRecord> {
+        self.cluster.as_ref()
+    }
+
+    /// A host that announced itself.
+    pub fn host(&self, host: &HostName) -> Option<&HostRecord> {
+        self.hosts.get(host).map(Arc::as_ref)
+    }
+
+    /// Every host, by name.
+    pub fn hosts(&self) -> impl Iterator<Item = (&HostName, &HostRecord)> {
+        self.hosts.iter().map(|(name, record)| (name, record.as_ref()))
+    }
+
+    /// A declared process.
+    pub fn process(&self, process: &ProcessName) -> Option<&ProcessRecord> {
+        self.processes.get(process).map(Arc::as_ref)
+    }
+
+    /// Every process, by name.
+    pub fn processes(&self) -> impl Iterator<Item = (&ProcessName, &ProcessRecord)> {
+        self.processes.iter().map(|(name, record)| (name, record.as_ref()))
+    }
+
+    /// The hosts a process has instances on, by name.
+    pub fn hosts_of(&self, process: &ProcessName) -> impl Iterator<Item = &HostName> {
+        self.placements.get(process).into_iter().flat_map(|hosts| hosts.iter())
+    }
+
+    /// Hosts that have or had something assigned, by name; they need not have announced themselves.
+    pub fn assigned_hosts(&self) -> impl Iterator<Item = &HostName> {
+        self.slices.keys()
+    }
+
+    /// The instances of one host, in order of their keys.
+    pub fn items(&self, host: &HostName) -> impl Iterator<Item = (&InstanceKey, &Item)> {
+        self.slices.get(host).into_iter().flat_map(|slice| slice.items.iter())
+    }
+
+    /// One instance.
+    pub fn item(&self, host: &HostName, key: &InstanceKey) -> Option<&Item> {
+        self.slices.get(host)?.items.get(key)
+    }
+
+    /// Log index at which this host's slice last changed; 0 when it never did.
+    pub fn assignment_revision(&self, host: &HostName) -> Revision {
+        self.slices.get(host).map_or(Revision::ZERO, |slice| slice.revision)
+    }
+
+    /// Everything this host should run.
+    pub fn assignment(&self, host: &HostName) -> Assignment {
+        let items: BTreeMap<_, _> = self.items(host).map(|(key, item)| (key.clone(), *item)).collect();
+        Assignment { host: host.clone(), revision: self.assignment_revision(host), items }
+    }
+
+    /// A run spec in its stored form, as long as an instance refers to it.
+    pub fn run_spec_bytes(&self, digest: &Digest) -> Option<Arc<[u8]>> {
+        self.run_specs.get(digest).map(|stored| stored.bytes.clone())
+    }
+
+    /// A run spec, as long as an instance refers to it.
+    pub fn run_spec(&self, digest: &Digest) -> Option<RunSpec> {
+        self.run_specs.get(digest).and_then(|stored| RunSpec::from_bytes(&stored.bytes).ok())
+    }
+
+    /// The answer that a request got, if it is still remembered.
+    pub fn remembered(&self, request: &RequestId) -> Option<&Reply> {
+        self.requests.get(request).map(Arc::as_ref)
+    }
+
+    /// Running hash over all rows.
+    pub fn hash(&self) -> StateHash {
+        self.hash
+    }
+
+    /// Every row, in order of keys, lazily.
+    pub fn rows(&self) -> impl Iterator<Item = (Vec<u8>, Vec<u8>)> + '_ {
+        let cluster = self.cluster.iter().map(|record| (Key::Cluster.to_bytes(), encode(record)));
+        let hosts = self.hosts.iter().map(|(host, record)| (Key::Host(host.clone()).to_bytes(), encode(record.as_ref())));
+        let processes = self
+            .processes
+            .iter()
+            .map(|(process, record)| (Key::Process(process.clone()).to_bytes(), encode(record.as_ref())));
+        let run_specs =
+            self.run_specs.iter().map(|(digest, stored)| (Key::RunSpec(*digest).to_bytes(), stored.bytes.to_vec()));
+        let items = self.slices.iter().flat_map(|(host, slice)| {
+            let row = |(key, item): (&InstanceKey, &Item)| (Key::Item(host.clone(), key.clone()).to_bytes(), encode(item));
+            slice.items.iter().map(row)
+        });
+        let slices =
+            self.slices.iter().map(|(host, slice)| (Key::Slice(host.clone()).to_bytes(), encode(&slice.revision)));
+        let requests = self
+            .requests
+            .iter()
+            .map(|(request, reply)| (Key::Request(request.clone()).to_bytes(), encode(reply.as_ref())));
+        cluster.chain(hosts).chain(processes).chain(run_specs).chain(items).chain(slices).chain(requests)
+    }
+
+    /// Adds one stored row. Rows may come in any order; a row that is there already is an error.
+    pub fn load_row(&mut self, key_bytes: &[u8], value: &[u8]) -> Result<(), RowError> {
+        match Key::from_bytes(key_bytes)? {
+            Key::Cluster => self.cluster = Some(decode(key_bytes, value)?),
+            Key::Host(host) => self.hosts.insert_mut(host, Arc::new(decode(key_bytes, value)?)),
+            Key::Process(process) => self.processes.insert_mut(process, Arc::new(decode(key_bytes, value)?)),
+            Key::RunSpec(digest) => {
+                if Digest::of(value) != digest {
+                    return Err(RowError::new(key_bytes, "a run spec that does not have its digest"));
+                }
+                let uses = self.run_specs.get(&digest).map_or(0, |stored| stored.uses);
+                self.run_specs.insert_mut(digest, StoredRunSpec { bytes: value.into(), uses });
+            }
+            Key::Item(host, key) => {
+                let item: Item = decode(key_bytes, value)?;
+                self.count_run_spec(item.spec, 1);
+                self.place(&key.process, &host);
+                self.edit_slice(&host, |slice| slice.items.insert_mut(key, item));
+            }
+            Key::Slice(host) => {
+                let revision = decode(key_bytes, value)?;
+                self.edit_slice(&host, |slice| slice.revision = revision);
+            }
+            Key::Request(request) => {
+                let reply: Reply = decode(key_bytes, value)?;
+                self.request_order.insert_mut(reply.revision, request.clone());
+                self.requests.insert_mut(request, Arc::new(reply));
+            }
+        }
+        self.hash.add(key_bytes, value);
+        Ok(())
+    }
+
+    pub(crate) fn edit_slice(&mut self, host: &HostName, edit: impl FnOnce(&mut Slice)) {
+        let mut slice = self.slices.get(host).cloned().unwrap_or_default();
+        edit(&mut slice);
+        self.slices.insert_mut(host.clone(), slice);
+    }
+
+    /// Notes that `host` has an instance of `process`.
+    pub(crate) fn place(&mut self, process: &ProcessName, host: &HostName) {
+        let mut hosts = self.placements.get(process).cloned().unwrap_or_default();
+        if !hosts.contains(host) {
+            hosts.insert_mut(host.clone());
+            self.placements.insert_mut(process.clone(), hosts);
+        }
+    }
+
+    /// Notes that `host` has no instance of `process` any more.
+    pub(crate) fn unplace(&mut self, process: &ProcessName, host: &HostName) {
+        let Some(mut hosts) = self.placements.get(process).cloned() else { return };
+        hosts.remove_mut(host);
+        if hosts.is_empty() {
+            self.placements.remove_mut(process);
+        } else {
+            self.placements.insert_mut(process.clone(), hosts);
+        }
+    }
+
+    /// Counts `change` more items that address this run spec. Before its own row is loaded the bytes are empty.
+    pub(crate) fn count_run_spec(&mut self, digest: Digest, change: i64) -> u64 {
+        let mut stored =
+            self.run_specs.get(&digest).cloned().unwrap_or_else(|| StoredRunSpec { bytes: Arc::from([]), uses: 0 });
+        stored.uses = stored.uses.saturating_add_signed(change);
+        let uses = stored.uses;
+        self.run_specs.insert_mut(digest, stored);
+        uses
+    }
+}
