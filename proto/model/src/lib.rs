@@ -31,7 +31,7 @@ pub use id::{
 };
 pub use limits::*;
 pub use machine::{Disk, MachineFacts, MachineUsage, NetworkInterface, ProcessUsage, SupervisionLevel};
-pub use reconcile::{Owed, OwedWhy, reconcile};
+pub use reconcile::{Owed, OwedWhy, owed_by, reconcile};
 pub use report::{Cause, ExitRecord, ExitStatus, InstanceStatus, Phase, StartFailure};
 pub use selection::{Selection, SelectionError};
 pub use signal::Signal;

@@ -53,12 +53,11 @@ pub fn reconcile(assignment: &Assignment, seen: &BTreeMap<InstanceKey, InstanceS
     owed
 }
 
-fn owed_by(item: &Item, status: Option<&InstanceStatus>) -> Option<OwedWhy> {
+/// What one instance owes; `None` when it is as assigned. See [`reconcile`].
+pub fn owed_by(item: &Item, status: Option<&InstanceStatus>) -> Option<OwedWhy> {
     let Some(status) = status else {
-        return Some(match item.wanted {
-            Wanted::Running => OwedWhy::Start,
-            Wanted::Stopped => OwedWhy::Stop,
-        });
+        // A slave that has never seen the instance has nothing to stop.
+        return (item.wanted == Wanted::Running).then_some(OwedWhy::Start);
     };
     match item.wanted {
         Wanted::Stopped => (status.phase != Phase::Stopped).then_some(OwedWhy::Stop),
@@ -81,5 +80,106 @@ fn owed_by(item: &Item, status: Option<&InstanceStatus>) -> Option<OwedWhy> {
                 | Phase::Unknown => Some(OwedWhy::Start),
             }
         }
+    }
+}
+
+impl OwedWhy {
+    /// The word on the wire and on screens.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Stop => "stop",
+            Self::Replace => "replace",
+            Self::Remove => "remove",
+            Self::Signal => "signal",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::string::ToString;
+
+    use super::*;
+    use crate::{Cause, Digest, Generation, HostName, Incarnation, ProcessName, Revision, Signal, SignalOrder};
+
+    fn item(wanted: Wanted) -> Item {
+        Item {
+            generation: Generation(1),
+            spec: Digest::of(b"spec"),
+            wanted,
+            restart_at: Revision(5),
+            retry_at: Revision::ZERO,
+            signal: None,
+        }
+    }
+
+    fn status(phase: Phase) -> InstanceStatus {
+        InstanceStatus {
+            key: InstanceKey::new(ProcessName::new("app").unwrap(), 1),
+            phase,
+            cause: Cause::Wanted,
+            since_ms: 0,
+            generation: Generation(1),
+            spec: Digest::of(b"spec"),
+            incarnation: Incarnation(1),
+            pid: 0,
+            started_at_ms: 0,
+            restarts: 0,
+            restarts_in_window: 0,
+            next_start_ms: 0,
+            restart_at: Revision(5),
+            retry_at: Revision::ZERO,
+            signal_at: Revision::ZERO,
+            exits: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn every_phase_owes_what_it_should() {
+        use OwedWhy::*;
+        for (phase, running, stopped) in [
+            (Phase::Pending, Some(Start), Some(Stop)),
+            (Phase::Starting, Some(Start), Some(Stop)),
+            (Phase::Running, None, Some(Stop)),
+            (Phase::Ready, None, Some(Stop)),
+            (Phase::Stopping, Some(Start), Some(Stop)),
+            (Phase::Stopped, Some(Start), None),
+            (Phase::Backoff, Some(Start), Some(Stop)),
+            (Phase::Fatal, Some(Failed), Some(Stop)),
+            (Phase::Exited, None, Some(Stop)),
+            (Phase::Lost, Some(Start), Some(Stop)),
+            (Phase::Unknown, Some(Start), Some(Stop)),
+        ] {
+            assert_eq!(owed_by(&item(Wanted::Running), Some(&status(phase))), running, "{phase}");
+            assert_eq!(owed_by(&item(Wanted::Stopped), Some(&status(phase))), stopped, "{phase}");
+        }
+        assert_eq!(owed_by(&item(Wanted::Running), None), Some(Start));
+        assert_eq!(owed_by(&item(Wanted::Stopped), None), None);
+    }
+
+    #[test]
+    fn orders_are_owed_until_they_are_carried_out() {
+        let running = status(Phase::Running);
+        let restart = Item { restart_at: Revision(9), ..item(Wanted::Running) };
+        assert_eq!(owed_by(&restart, Some(&running)), Some(OwedWhy::Replace));
+        let signal = Item {
+            signal: Some(SignalOrder { revision: Revision(9), signal: Signal::HUP }),
+            ..item(Wanted::Running)
+        };
+        assert_eq!(owed_by(&signal, Some(&running)), Some(OwedWhy::Signal));
+        let retry = Item { retry_at: Revision(9), ..item(Wanted::Running) };
+        assert_eq!(owed_by(&retry, Some(&status(Phase::Fatal))), Some(OwedWhy::Start));
+    }
+
+    #[test]
+    fn what_is_not_assigned_any_more_is_to_be_removed() {
+        let assignment = Assignment::empty(HostName::new("h").unwrap());
+        let running = status(Phase::Running);
+        let seen = [(running.key.clone(), running)].into();
+        let owed = reconcile(&assignment, &seen);
+        assert_eq!(owed.len(), 1);
+        assert_eq!((owed[0].key.to_string().as_str(), owed[0].why), ("app", OwedWhy::Remove));
     }
 }

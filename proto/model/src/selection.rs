@@ -77,6 +77,11 @@ impl Selection {
         labelled && (self.all || self.terms.iter().any(named))
     }
 
+    /// Whether a host itself is meant: a term names it and nothing on it.
+    pub fn matches_host(&self, host: &HostName) -> bool {
+        self.all || self.terms.iter().any(|term| term.process == "*" && wildcard_matches(&term.host, host.as_str()))
+    }
+
     /// Terms that match none of these instances, for a message that says so.
     pub fn unmatched<'a>(&self, instances: impl Iterator<Item = &'a InstanceRef> + Clone) -> Vec<String> {
         let lonely = |term: &&Term| !instances.clone().any(|instance| term.matches(&instance.key, &instance.host));

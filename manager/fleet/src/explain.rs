@@ -1,0 +1,92 @@
+//! Why an instance is in its state, what comes next and when, and what a person can do, as sentences.
+
+use alloc::{format, string::String, vec::Vec};
+
+use minder_model::{InstanceRef, InstanceStatus, Item, Millis, Phase, Spec, Wanted};
+
+use crate::view::Shown;
+
+/// Explains one instance. `now_ms` is the wall clock to count from, milliseconds since 1970.
+pub fn explain(
+    instance: &InstanceRef,
+    item: &Item,
+    status: Option<&InstanceStatus>,
+    spec: &Spec,
+    shown: &Shown,
+    now_ms: u64,
+) -> Vec<String> {
+    let mut sentences = Vec::new();
+    let wish = match item.wanted {
+        Wanted::Running => "should be running",
+        Wanted::Stopped => "should be stopped",
+    };
+    sentences.push(format!("{instance} {wish} (generation {}) and is {}.", item.generation, shown.phase));
+    if !shown.why.is_empty() {
+        sentences.push(format!("Reason: {}.", shown.why));
+    }
+    if let Some(status) = status {
+        sentences.extend(history(status, spec, now_ms));
+    }
+    sentences.push(next_step(instance, item, status, shown, now_ms));
+    sentences
+}
+
+fn history(status: &InstanceStatus, spec: &Spec, now_ms: u64) -> Vec<String> {
+    let mut sentences = Vec::new();
+    if let Some(exit) = status.exits.last() {
+        let ago = Millis(now_ms.saturating_sub(exit.ended_at_ms) / 1_000 * 1_000);
+        let lived = Millis(exit.ended_at_ms.saturating_sub(exit.started_at_ms));
+        let how = match &exit.start_failure {
+            Some(failure) => format!("could not start ({}: {})", failure.step, failure.message),
+            None => format!("ended with {} after {lived}", exit.status),
+        };
+        let asked = if exit.requested { ", as it was asked to" } else { "" };
+        sentences.push(format!("Its incarnation {} {how}{asked}, {ago} ago.", exit.incarnation));
+    }
+    if status.restarts > 0 {
+        let limit = spec.restart.limit;
+        let allowed = match (limit, spec.restart.window) {
+            (0, _) => String::from("no limit is set"),
+            (limit, None) => format!("{limit} are allowed"),
+            (limit, Some(window)) => format!("{} of {limit} allowed within {window}", status.restarts_in_window),
+        };
+        sentences.push(format!("It was restarted {} times by its policy; {allowed}.", status.restarts));
+    }
+    sentences
+}
+
+fn next_step(
+    instance: &InstanceRef,
+    item: &Item,
+    status: Option<&InstanceStatus>,
+    shown: &Shown,
+    now_ms: u64,
+) -> String {
+    let next_start = status.map(|status| status.next_start_ms).filter(|at| *at > 0);
+    let within = |at: u64| Millis(at.saturating_sub(now_ms) / 100 * 100);
+    match (shown.phase, next_start) {
+        (Phase::Lost | Phase::Unknown, _) => format!(
+            "Next: nothing is done to it while nobody can see it; look at the host with `minderctl host info {}`.",
+            instance.host
+        ),
+        (Phase::Backoff, Some(at)) => format!("Next: it is started again in {}.", within(at)),
+        (Phase::Fatal, Some(at)) => {
+            format!("Next: one more try in {}, or at once with `minderctl retry {instance}`.", within(at))
+        }
+        (Phase::Fatal, None) => {
+            format!("Next: nothing by itself; mend the cause, then `minderctl retry {instance}`.")
+        }
+        (Phase::Exited, _) => {
+            format!("Next: its policy wants no restart; `minderctl start {instance}` runs it again.")
+        }
+        (Phase::Stopped, _) if item.wanted == Wanted::Stopped => {
+            format!("Next: it stays stopped until `minderctl start {instance}`.")
+        }
+        (Phase::Stopping, _) => String::from("Next: when its grace is over the whole tree is killed."),
+        (Phase::Pending, _) if shown.owed == "assign" => {
+            String::from("Next: its slave gets the assignment as soon as it is connected.")
+        }
+        _ if shown.owed.is_empty() => String::from("Nothing is owed."),
+        _ => format!("Next: {}.", shown.owed),
+    }
+}

@@ -1,0 +1,20 @@
+//! What the leader decides about its fleet, as pure functions: when a session sends an assignment, how a silent host
+//! is spoken of, what an instance's state is called and why, in the sentence that a user reads.
+//!
+//! It knows the model and nothing else: no Raft, no streams, no clock.
+#![cfg_attr(not(test), no_std)]
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+extern crate alloc;
+
+mod condition;
+mod explain;
+mod observed;
+mod session;
+mod view;
+
+pub use condition::{Condition, SilenceLimits};
+pub use explain::explain;
+pub use observed::{Observed, PhaseChange};
+pub use session::{Effect, Event, Hello, Session};
+pub use view::{Shown, show};
