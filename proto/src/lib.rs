@@ -4,6 +4,9 @@
 //! here, by the path of its field; inside there is nothing left to check.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod convert;
+pub mod dial;
+
 /// Generated from `minder/v1/*.proto`; the comments there are the documentation.
 #[allow(missing_docs, clippy::all, clippy::pedantic, clippy::unwrap_used)]
 pub mod v1 {

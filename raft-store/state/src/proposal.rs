@@ -29,6 +29,12 @@ pub struct Proposal {
     pub command: Command,
 }
 
+impl fmt::Display for Proposal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "request {} of {}", self.request, self.actor)
+    }
+}
+
 /// Compare-and-set: the revision that every process touched must have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Encode, Decode, CborLen)]
 pub enum Expect {

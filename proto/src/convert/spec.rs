@@ -1,0 +1,313 @@
+//! The process spec.
+
+use std::collections::BTreeMap;
+
+use minder_model::{
+    Bytes, Daemon, FieldError, FieldErrors, HostName, Limit, LogFull, Logs, Millis, Override, ProcessName, Restart,
+    RestartPolicy, Signal, Spec, Start, Stop, StopScope,
+};
+
+use crate::v1;
+
+/// The checked types of a spec on the wire; absent fields get their defaults. What needs no types is checked by
+/// [`minder_model::check_spec`].
+pub fn spec_from_wire(wire: v1::ProcessSpec) -> Result<Spec, FieldErrors> {
+    let mut errors = Errors::default();
+    let name = errors.note("name", ProcessName::new(wire.name.clone()));
+    let hosts = wire.hosts.iter().enumerate().filter_map(|(at, host)| errors.note(&format!("hosts[{at}]"), HostName::new(host.clone())));
+    let hosts: Vec<HostName> = hosts.collect();
+    let overrides = overrides_from_wire(&mut errors, wire.overrides);
+    let restart = restart_from_wire(&mut errors, wire.restart.unwrap_or_default());
+    let stop = stop_from_wire(&mut errors, wire.stop.unwrap_or_default());
+    let logs = logs_from_wire(&mut errors, wire.logs.unwrap_or_default());
+    let limits = limits_from_wire(&mut errors, "limits", wire.limits);
+    match name {
+        Some(name) if errors.0.is_empty() => Ok(Spec {
+            args: wire.args,
+            env: wire.env,
+            working_directory: wire.working_directory,
+            user: wire.user,
+            group: wire.group,
+            umask: wire.umask,
+            limits,
+            nice: wire.nice,
+            oom_score_adjust: wire.oom_score_adjust,
+            instances: wire.instances.unwrap_or(1),
+            hosts,
+            selector: wire.selector,
+            overrides,
+            labels: wire.labels,
+            restart,
+            stop,
+            start: Start {
+                healthy_after: millis(wire.start.and_then(|start| start.healthy_after_ms), Start::default().healthy_after),
+            },
+            daemon: wire.daemon.map(|daemon| Daemon {
+                pid_file: daemon.pid_file,
+                launch_timeout: millis(daemon.launch_timeout_ms, Daemon::default().launch_timeout),
+            }),
+            logs,
+            ..Spec::new(name, wire.command)
+        }),
+        Some(_) | None => Err(FieldErrors(errors.0)),
+    }
+}
+
+/// A spec on the wire, every default written out.
+pub fn spec_to_wire(spec: &Spec) -> v1::ProcessSpec {
+    v1::ProcessSpec {
+        name: spec.name.to_string(),
+        command: spec.command.clone(),
+        args: spec.args.clone(),
+        env: spec.env.clone(),
+        working_directory: spec.working_directory.clone(),
+        user: spec.user.clone(),
+        group: spec.group.clone(),
+        umask: spec.umask.clone(),
+        limits: limits_to_wire(&spec.limits),
+        nice: spec.nice,
+        oom_score_adjust: spec.oom_score_adjust,
+        instances: Some(spec.instances),
+        hosts: spec.hosts.iter().map(ToString::to_string).collect(),
+        selector: spec.selector.clone(),
+        overrides: spec.overrides.iter().map(|(host, over)| (host.to_string(), override_to_wire(over))).collect(),
+        labels: spec.labels.clone(),
+        restart: Some(restart_to_wire(&spec.restart)),
+        stop: Some(stop_to_wire(&spec.stop)),
+        start: Some(v1::StartSpec { healthy_after_ms: Some(spec.start.healthy_after.0) }),
+        daemon: spec.daemon.as_ref().map(|daemon| v1::DaemonSpec {
+            pid_file: daemon.pid_file.clone(),
+            launch_timeout_ms: Some(daemon.launch_timeout.0),
+        }),
+        logs: Some(logs_to_wire(&spec.logs)),
+    }
+}
+
+/// Complaints gathered on the way, each under `spec.`.
+#[derive(Default)]
+struct Errors(Vec<FieldError>);
+
+impl Errors {
+    fn note<T, E: ToString>(&mut self, path: &str, result: Result<T, E>) -> Option<T> {
+        result.map_err(|error| self.add(path, error.to_string())).ok()
+    }
+
+    fn add(&mut self, path: &str, message: String) {
+        self.0.push(FieldError::new(format!("spec.{path}"), message));
+    }
+}
+
+fn millis(wire: Option<u64>, default: Millis) -> Millis {
+    wire.map_or(default, Millis)
+}
+
+fn overrides_from_wire(
+    errors: &mut Errors,
+    wire: BTreeMap<String, v1::HostOverride>,
+) -> BTreeMap<HostName, Override> {
+    let mut overrides = BTreeMap::new();
+    for (host, over) in wire {
+        let path = format!("overrides.{host}");
+        let limits = limits_from_wire(errors, &format!("{path}.limits"), over.limits);
+        if let Some(host) = errors.note(&path, HostName::new(host)) {
+            let over = Override {
+                command: over.command,
+                args: over.args.map(|args| args.items),
+                env: over.env,
+                working_directory: over.working_directory,
+                user: over.user,
+                limits,
+                instances: over.instances,
+            };
+            overrides.insert(host, over);
+        }
+    }
+    overrides
+}
+
+fn override_to_wire(over: &Override) -> v1::HostOverride {
+    v1::HostOverride {
+        command: over.command.clone(),
+        args: over.args.clone().map(|items| v1::Args { items }),
+        env: over.env.clone(),
+        working_directory: over.working_directory.clone(),
+        user: over.user.clone(),
+        limits: limits_to_wire(&over.limits),
+        instances: over.instances,
+    }
+}
+
+fn limits_from_wire(errors: &mut Errors, path: &str, wire: BTreeMap<String, String>) -> BTreeMap<String, Limit> {
+    wire.into_iter()
+        .filter_map(|(name, text)| Some((name.clone(), errors.note(&format!("{path}.{name}"), Limit::parse(&text))?)))
+        .collect()
+}
+
+fn limits_to_wire(limits: &BTreeMap<String, Limit>) -> BTreeMap<String, String> {
+    limits.iter().map(|(name, limit)| (name.clone(), limit.to_string())).collect()
+}
+
+fn restart_from_wire(errors: &mut Errors, wire: v1::RestartSpec) -> Restart {
+    let default = Restart::default();
+    let policy = match v1::RestartPolicy::try_from(wire.policy) {
+        Ok(v1::RestartPolicy::Unspecified) => default.policy,
+        Ok(v1::RestartPolicy::Always) => RestartPolicy::Always,
+        Ok(v1::RestartPolicy::OnFailure) => RestartPolicy::OnFailure,
+        Ok(v1::RestartPolicy::Never) => RestartPolicy::Never,
+        Err(_) => {
+            errors.add("restart.policy", format!("{} is no policy", wire.policy));
+            default.policy
+        }
+    };
+    let mut codes = |path: &str, codes: Vec<u32>| -> Vec<u8> {
+        let code = |code: u32| errors.note(path, u8::try_from(code).map_err(|_| format!("{code} is no exit code, there are 0 to 255")));
+        codes.into_iter().filter_map(code).collect()
+    };
+    Restart {
+        policy,
+        success_exit_codes: codes("restart.success_exit_codes", wire.success_exit_codes),
+        fatal_exit_codes: codes("restart.fatal_exit_codes", wire.fatal_exit_codes),
+        delay: millis(wire.delay_ms, default.delay),
+        factor: wire.factor_percent.unwrap_or(default.factor),
+        delay_max: millis(wire.delay_max_ms, default.delay_max),
+        jitter_percent: wire.jitter_percent.unwrap_or(default.jitter_percent),
+        limit: wire.limit.unwrap_or(default.limit),
+        window: none_is_zero(wire.window_ms, default.window),
+        reset_after: millis(wire.reset_after_ms, default.reset_after),
+        slow_retry: none_is_zero(wire.slow_retry_ms, default.slow_retry),
+    }
+}
+
+/// Absent means the default, 0 means none.
+fn none_is_zero(wire: Option<u64>, default: Option<Millis>) -> Option<Millis> {
+    match wire {
+        None => default,
+        Some(0) => None,
+        Some(ms) => Some(Millis(ms)),
+    }
+}
+
+fn restart_to_wire(restart: &Restart) -> v1::RestartSpec {
+    let policy = match restart.policy {
+        RestartPolicy::Always => v1::RestartPolicy::Always,
+        RestartPolicy::OnFailure => v1::RestartPolicy::OnFailure,
+        RestartPolicy::Never => v1::RestartPolicy::Never,
+    };
+    v1::RestartSpec {
+        policy: policy.into(),
+        delay_ms: Some(restart.delay.0),
+        factor_percent: Some(restart.factor),
+        delay_max_ms: Some(restart.delay_max.0),
+        jitter_percent: Some(restart.jitter_percent),
+        limit: Some(restart.limit),
+        window_ms: Some(restart.window.map_or(0, |window| window.0)),
+        reset_after_ms: Some(restart.reset_after.0),
+        success_exit_codes: restart.success_exit_codes.iter().copied().map(u32::from).collect(),
+        fatal_exit_codes: restart.fatal_exit_codes.iter().copied().map(u32::from).collect(),
+        slow_retry_ms: Some(restart.slow_retry.map_or(0, |slow_retry| slow_retry.0)),
+    }
+}
+
+fn stop_from_wire(errors: &mut Errors, wire: v1::StopSpec) -> Stop {
+    let default = Stop::default();
+    let signal = match wire.signal {
+        0 => default.signal,
+        number => Signal::from_number(i64::from(number)).unwrap_or_else(|| {
+            errors.add("stop.signal", format!("{number} is no signal, there are 1 to 64"));
+            default.signal
+        }),
+    };
+    let scope = match v1::StopScope::try_from(wire.scope) {
+        Ok(v1::StopScope::Unspecified) => default.scope,
+        Ok(v1::StopScope::Main) => StopScope::Main,
+        Ok(v1::StopScope::Group) => StopScope::Group,
+        Ok(v1::StopScope::All) => StopScope::All,
+        Err(_) => {
+            errors.add("stop.scope", format!("{} is no scope", wire.scope));
+            default.scope
+        }
+    };
+    Stop { signal, scope, grace: millis(wire.grace_ms, default.grace) }
+}
+
+fn stop_to_wire(stop: &Stop) -> v1::StopSpec {
+    let scope = match stop.scope {
+        StopScope::Main => v1::StopScope::Main,
+        StopScope::Group => v1::StopScope::Group,
+        StopScope::All => v1::StopScope::All,
+    };
+    v1::StopSpec { signal: stop.signal.number().unsigned_abs(), scope: scope.into(), grace_ms: Some(stop.grace.0) }
+}
+
+fn logs_from_wire(errors: &mut Errors, wire: v1::LogsSpec) -> Logs {
+    let default = Logs::default();
+    let on_full = match v1::LogFull::try_from(wire.on_full) {
+        Ok(v1::LogFull::Unspecified) => default.on_full,
+        Ok(v1::LogFull::Drop) => LogFull::Drop,
+        Ok(v1::LogFull::Block) => LogFull::Block,
+        Err(_) => {
+            errors.add("logs.on_full", format!("{} is no choice", wire.on_full));
+            default.on_full
+        }
+    };
+    Logs {
+        max_size: wire.max_size_bytes.map_or(default.max_size, Bytes),
+        max_files: wire.max_files.unwrap_or(default.max_files),
+        on_full,
+        combine: wire.combine,
+    }
+}
+
+fn logs_to_wire(logs: &Logs) -> v1::LogsSpec {
+    let on_full = match logs.on_full {
+        LogFull::Drop => v1::LogFull::Drop,
+        LogFull::Block => v1::LogFull::Block,
+    };
+    v1::LogsSpec {
+        max_size_bytes: Some(logs.max_size.0),
+        max_files: Some(logs.max_files),
+        on_full: on_full.into(),
+        combine: logs.combine,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_spec_comes_back_as_it_went() {
+        let mut spec = Spec::new(ProcessName::new("app").unwrap(), "/bin/app");
+        spec.args = vec!["a b".into()];
+        spec.hosts = vec![HostName::new("h1").unwrap()];
+        spec.limits.insert("nofile".into(), Limit { soft: Some(1), hard: None });
+        spec.overrides.insert(HostName::new("h1").unwrap(), Override { args: Some(vec![]), instances: Some(0), ..Override::default() });
+        spec.restart.window = None;
+        spec.restart.slow_retry = None;
+        spec.restart.fatal_exit_codes = vec![255];
+        spec.stop = Stop { signal: Signal::KILL, scope: StopScope::All, grace: Millis(5) };
+        spec.daemon = Some(Daemon { pid_file: Some("/run/x".into()), launch_timeout: Millis(7) });
+        spec.logs = Logs { max_size: Bytes(5000), max_files: 2, on_full: LogFull::Block, combine: true };
+        spec.nice = Some(-3);
+        assert_eq!(spec_from_wire(spec_to_wire(&spec)).unwrap(), spec);
+    }
+
+    #[test]
+    fn absent_fields_get_defaults_and_bad_ones_are_named() {
+        let small = v1::ProcessSpec { name: "app".into(), command: "x".into(), ..Default::default() };
+        assert_eq!(spec_from_wire(small.clone()).unwrap(), Spec::new(ProcessName::new("app").unwrap(), "x"));
+        let bad = v1::ProcessSpec {
+            name: "a/b".into(),
+            hosts: vec!["ok".into(), "not ok".into()],
+            limits: [("nofile".to_string(), "many".to_string())].into(),
+            restart: Some(v1::RestartSpec { policy: 9, fatal_exit_codes: vec![256], ..Default::default() }),
+            stop: Some(v1::StopSpec { signal: 99, ..Default::default() }),
+            ..small
+        };
+        let paths: Vec<String> = spec_from_wire(bad).unwrap_err().0.into_iter().map(|error| error.path).collect();
+        assert_eq!(
+            paths,
+            ["spec.name", "spec.hosts[1]", "spec.restart.policy", "spec.restart.fatal_exit_codes", "spec.stop.signal", "spec.limits.nofile"]
+        );
+    }
+}

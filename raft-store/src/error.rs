@@ -1,0 +1,160 @@
+//! What can go wrong here, and what the process exits with when it does.
+
+use std::{io, path::PathBuf};
+
+/// Exit codes of a node that stops itself, one for each reason, so that an operator's tools can tell them apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExitReason {
+    /// A write, sync or read failed. Retrying a failed sync may lie, so nothing is retried.
+    Storage,
+    /// The folder has lost something it had promised to keep.
+    Quarantine,
+    /// The folder is empty although its cluster knows this manager.
+    Emptied,
+    /// The folder was written by a newer version.
+    NewerFormat,
+    /// Another process uses the folder.
+    InUse,
+    /// The disk is full.
+    DiskFull,
+}
+
+impl ExitReason {
+    /// The process's exit code.
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Storage => 10,
+            Self::Quarantine => 11,
+            Self::Emptied => 12,
+            Self::NewerFormat => 13,
+            Self::InUse => 14,
+            Self::DiskFull => 15,
+        }
+    }
+}
+
+/// Why a folder was not opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another process has it open.
+    #[error("{} is used by another process; one manager needs one folder of its own", folder.display())]
+    InUse {
+        /// The data folder.
+        folder: PathBuf,
+    },
+    /// It was written by a newer version.
+    #[error(
+        "{} has storage format {found}, this program knows formats up to {known}; run the newer version again",
+        folder.display()
+    )]
+    NewerFormat {
+        /// The data folder.
+        folder: PathBuf,
+        /// Its format.
+        found: u8,
+        /// The newest format known here.
+        known: u8,
+    },
+    /// It lost something it had promised to keep.
+    #[error(
+        "{} is in quarantine: {lost}. It must not vote again. Keep a copy for examination, then remove this manager \
+         from the cluster and add it again with an empty folder, which gives it a new id",
+        folder.display()
+    )]
+    Quarantine {
+        /// The data folder.
+        folder: PathBuf,
+        /// What is missing or damaged.
+        lost: String,
+    },
+    /// The operating system or RocksDB refused.
+    #[error("cannot open {}", folder.display())]
+    Storage {
+        /// The data folder.
+        folder: PathBuf,
+        /// What it said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl OpenError {
+    /// What the process should exit with.
+    pub fn exit_reason(&self) -> ExitReason {
+        match self {
+            Self::InUse { .. } => ExitReason::InUse,
+            Self::NewerFormat { .. } => ExitReason::NewerFormat,
+            Self::Quarantine { .. } => ExitReason::Quarantine,
+            Self::Storage { source, .. } if source.kind() == io::ErrorKind::StorageFull => ExitReason::DiskFull,
+            Self::Storage { .. } => ExitReason::Storage,
+        }
+    }
+}
+
+/// Bytes that are not what they should be.
+#[derive(Debug, thiserror::Error)]
+pub enum CodecError {
+    /// Fewer bytes than the frame needs.
+    #[error("{what}: cut short")]
+    Short {
+        /// What was being read.
+        what: &'static str,
+    },
+    /// Written by a newer version.
+    #[error("{what}: format {format} is newer than this program")]
+    NewerFormat {
+        /// What was being read.
+        what: &'static str,
+        /// The format found.
+        format: u8,
+    },
+    /// The checksum does not fit.
+    #[error("{what}: checksum does not fit")]
+    Checksum {
+        /// What was being read.
+        what: &'static str,
+    },
+    /// The hash chain is broken: something before this entry is not what it was.
+    #[error("entry {index}: does not follow its predecessor (hash chain broken)")]
+    Chain {
+        /// Log index.
+        index: u64,
+    },
+    /// Not what this format looks like.
+    #[error("{what}: malformed")]
+    Malformed {
+        /// What was being read.
+        what: &'static str,
+        /// The decoder's word.
+        #[source]
+        source: minicbor::decode::Error,
+    },
+    /// A proposal that cannot be read.
+    #[error("entry {index}: proposal")]
+    Proposal {
+        /// Log index.
+        index: u64,
+        /// The decoder's word.
+        #[source]
+        source: minder_state::DecodeError,
+    },
+    /// A membership that openraft refuses.
+    #[error("membership: {0}")]
+    Membership(String),
+}
+
+impl From<CodecError> for io::Error {
+    fn from(error: CodecError) -> Self {
+        io::Error::new(io::ErrorKind::InvalidData, error)
+    }
+}
+
+/// RocksDB's errors as the operating system's where that is what they are.
+pub(crate) fn rocks(error: rocksdb::Error) -> io::Error {
+    let kind = match error.kind() {
+        rocksdb::ErrorKind::Corruption => io::ErrorKind::InvalidData,
+        rocksdb::ErrorKind::IOError if error.as_ref().contains("No space left") => io::ErrorKind::StorageFull,
+        _ => io::ErrorKind::Other,
+    };
+    io::Error::new(kind, error)
+}

@@ -1,0 +1,273 @@
+//! The log: entries by index, the vote beside them, all in one WAL.
+//!
+//! An append is one un-synced write, readable at once, and complete when the sync thread says so. Nothing here awaits a
+//! disk but the vote and the rare truncation.
+
+use std::{
+    fmt::Debug,
+    io,
+    ops::{Bound, RangeBounds},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use minicbor::{CborLen, Decode, Encode, bytes::ByteArray};
+use openraft::{
+    OptionalSend, RaftLogReader,
+    storage::{IOFlushed, LogState, RaftLogStorage},
+};
+use rocksdb::{DB, Direction, IteratorMode, WriteBatch};
+
+use crate::{
+    codec::{self, Chain, LogIdForm, VoteForm, frame_entry, unframe_entry},
+    error::{CodecError, rocks},
+    fail_point::fail_point,
+    options::{self, LOG, META},
+    store::column,
+    sync::{Job, SyncStats, SyncThread},
+    tail::Tail,
+    types::{Entry, LogId, TypeConfig, Vote},
+};
+
+/// Bytes of entries in one replication message: well below the 4 MiB that gRPC allows by default, large enough that
+/// the message's own cost disappears.
+const REPLICATE_BYTES_MAX: usize = 1024 * 1024;
+
+pub(crate) const VOTE_KEY: &[u8] = b"vote";
+pub(crate) const PURGED_KEY: &[u8] = b"purged";
+
+/// The log of one manager. Clones share it.
+#[derive(Clone)]
+pub struct LogStore {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    db: Arc<DB>,
+    sync: SyncThread,
+    position: Mutex<Position>,
+}
+
+/// Where the log begins and ends, and its decoded tail.
+pub(crate) struct Position {
+    pub(crate) vote: Option<Vote>,
+    pub(crate) purged: Option<LogId>,
+    pub(crate) purged_chain: Chain,
+    pub(crate) last: Option<LogId>,
+    pub(crate) chain: Chain,
+    pub(crate) tail: Tail,
+}
+
+/// Up to where the log was purged, and the chain link there, so that the chain goes on.
+#[derive(Debug, Clone, Encode, Decode, CborLen)]
+#[cbor(map)]
+pub(crate) struct Purged {
+    #[n(0)]
+    pub(crate) log_id: LogIdForm,
+    #[n(1)]
+    pub(crate) chain: ByteArray<16>,
+}
+
+impl LogStore {
+    pub(crate) fn new(db: Arc<DB>, sync: SyncThread, position: Position) -> Self {
+        Self { inner: Arc::new(Inner { db, sync, position: Mutex::new(position) }) }
+    }
+
+    /// How long syncs took lately.
+    pub fn sync_stats(&self) -> SyncStats {
+        self.inner.sync.stats()
+    }
+
+    fn position(&self) -> MutexGuard<'_, Position> {
+        self.inner.position.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The entries from `begin` to before `end`, at least one if there is one, ending before `bytes_max` is passed.
+    fn read(&self, begin: u64, end: u64, bytes_max: usize) -> io::Result<Vec<Entry>> {
+        let position = self.position();
+        let first = position.purged.as_ref().map_or(0, |purged| purged.index + 1);
+        let after_last = position.last.as_ref().map_or(0, |last| last.index + 1);
+        let (begin, end) = (begin.max(first), end.min(after_last));
+        if begin >= end {
+            return Ok(Vec::new());
+        }
+        let mut bytes = 0;
+        if let Some(entries) = position.tail.range(begin, end) {
+            let within = |(entry, size): &(Entry, usize)| {
+                let fits = bytes == 0 || bytes + size <= bytes_max;
+                bytes += size;
+                fits.then(|| entry.clone())
+            };
+            return Ok(entries.map_while(within).collect());
+        }
+        drop(position);
+        let mut entries = Vec::new();
+        for found in walk(&self.inner.db, begin, None) {
+            let (entry, size, _) = found?;
+            if entry.log_id.index >= end || (bytes > 0 && bytes + size > bytes_max) {
+                break;
+            }
+            bytes += size;
+            entries.push(entry);
+        }
+        Ok(entries)
+    }
+}
+
+impl RaftLogReader<TypeConfig> for LogStore {
+    async fn try_get_log_entries<RB: RangeBounds<u64> + Clone + Debug + OptionalSend>(
+        &mut self,
+        range: RB,
+    ) -> Result<Vec<Entry>, io::Error> {
+        let begin = match range.start_bound() {
+            Bound::Included(begin) => *begin,
+            Bound::Excluded(before) => before + 1,
+            Bound::Unbounded => 0,
+        };
+        let end = match range.end_bound() {
+            Bound::Included(last) => last.saturating_add(1),
+            Bound::Excluded(end) => *end,
+            Bound::Unbounded => u64::MAX,
+        };
+        self.read(begin, end, usize::MAX)
+    }
+
+    async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> Result<Vec<Entry>, io::Error> {
+        self.read(start, end, REPLICATE_BYTES_MAX)
+    }
+
+    async fn read_vote(&mut self) -> Result<Option<Vote>, io::Error> {
+        Ok(self.position().vote)
+    }
+}
+
+impl RaftLogStorage<TypeConfig> for LogStore {
+    type LogReader = Self;
+
+    async fn get_log_state(&mut self) -> Result<LogState<TypeConfig>, io::Error> {
+        let position = self.position();
+        Ok(LogState { last_purged_log_id: position.purged, last_log_id: position.last.or(position.purged) })
+    }
+
+    async fn get_log_reader(&mut self) -> Self {
+        self.clone()
+    }
+
+    async fn save_vote(&mut self, vote: &Vote) -> Result<(), io::Error> {
+        let form = VoteForm::from(vote);
+        self.inner
+            .db
+            .put_cf_opt(column(&self.inner.db, META)?, VOTE_KEY, codec::seal(&form), &options::unsynced())
+            .map_err(rocks)?;
+        fail_point!("vote-written");
+        let (done, saved) = tokio::sync::oneshot::channel();
+        self.inner.sync.submit(Job::Vote(form, done));
+        saved.await.map_err(io::Error::other)??;
+        self.position().vote = Some(*vote);
+        Ok(())
+    }
+
+    async fn append<I>(&mut self, entries: I, callback: IOFlushed<TypeConfig>) -> Result<(), io::Error>
+    where
+        I: IntoIterator<Item = Entry> + OptionalSend,
+        I::IntoIter: OptionalSend,
+    {
+        let mut batch = WriteBatch::default();
+        let mut position = self.position();
+        let log = column(&self.inner.db, LOG)?;
+        for entry in entries {
+            let form = codec::encode_entry(&entry);
+            position.chain = position.chain.next(&form);
+            let framed = frame_entry(&form, position.chain);
+            batch.put_cf(log, entry.log_id.index.to_be_bytes(), &framed);
+            position.last = Some(entry.log_id);
+            position.tail.push(entry, framed.len());
+        }
+        self.inner.db.write_opt(batch, &options::unsynced()).map_err(rocks)?;
+        fail_point!("append-written");
+        match &position.last {
+            // Submitted under the lock, so that jobs stand in the order of the writes.
+            Some(last) => self.inner.sync.submit(Job::Append(last.into(), callback)),
+            None => callback.io_completed(Ok(())),
+        }
+        Ok(())
+    }
+
+    async fn truncate_after(&mut self, last_log_id: Option<LogId>) -> Result<(), io::Error> {
+        if last_log_id >= self.position().last {
+            return Ok(());
+        }
+        let (done, lowered) = tokio::sync::oneshot::channel();
+        self.inner.sync.submit(Job::Truncate(last_log_id.as_ref().map(Into::into), done));
+        lowered.await.map_err(io::Error::other)??;
+        fail_point!("truncate-mark-lowered");
+        let log = column(&self.inner.db, LOG)?;
+        let begin = last_log_id.as_ref().map_or(0, |last| last.index + 1);
+        let mut batch = WriteBatch::default();
+        batch.delete_range_cf(log, begin.to_be_bytes(), u64::MAX.to_be_bytes());
+        let mut position = self.position();
+        self.inner.db.write_opt(batch, &options::unsynced()).map_err(rocks)?;
+        position.tail.truncate_after(last_log_id.as_ref().map(|last| last.index));
+        position.chain = match &last_log_id {
+            Some(last) if position.purged != Some(*last) => chain_at(&self.inner.db, last.index)?.unwrap_or_default(),
+            Some(_) | None => position.purged_chain,
+        };
+        position.last = last_log_id.or(position.purged);
+        Ok(())
+    }
+
+    async fn purge(&mut self, log_id: LogId) -> Result<(), io::Error> {
+        let log = column(&self.inner.db, LOG)?;
+        let mut position = self.position();
+        let chain = chain_at(&self.inner.db, log_id.index)?.unwrap_or_default();
+        let begin = position.purged.as_ref().map_or(0, |purged| purged.index + 1);
+        let mut batch = WriteBatch::default();
+        let purged = Purged { log_id: (&log_id).into(), chain: chain.0.into() };
+        batch.put_cf(column(&self.inner.db, META)?, PURGED_KEY, codec::seal(&purged));
+        batch.delete_range_cf(log, begin.to_be_bytes(), (log_id.index + 1).to_be_bytes());
+        self.inner.db.write_opt(batch, &options::unsynced()).map_err(rocks)?;
+        fail_point!("purge-written");
+        position.tail.purge(log_id.index);
+        position.purged_chain = chain;
+        if position.last.as_ref().is_none_or(|last| last.index <= log_id.index) {
+            position.last = Some(log_id);
+            position.chain = chain;
+        }
+        position.purged = Some(log_id);
+        Ok(())
+    }
+}
+
+/// The chain link of the entry at `index`, if it is there.
+fn chain_at(db: &DB, index: u64) -> io::Result<Option<Chain>> {
+    let framed = db.get_cf(column(db, LOG)?, index.to_be_bytes()).map_err(rocks)?;
+    Ok(framed.map(|framed| unframe_entry(&framed).map(|(chain, _)| chain)).transpose()?)
+}
+
+/// Walks the stored entries from `begin`, checking checksum, index and chain; `before` is the link before the first
+/// one, when it is known. Gives each entry with its stored size and its link.
+pub(crate) fn walk(
+    db: &DB,
+    begin: u64,
+    before: Option<Chain>,
+) -> impl Iterator<Item = io::Result<(Entry, usize, Chain)>> + '_ {
+    let mut previous = before;
+    // A log that was never purged begins where it begins, usually at 0.
+    let mut expected = (begin > 0).then_some(begin);
+    let begin_key = begin.to_be_bytes();
+    let stored = column(db, LOG).map(|log| db.iterator_cf(log, IteratorMode::From(&begin_key, Direction::Forward)));
+    let (iterator, failed) = match stored {
+        Ok(iterator) => (Some(iterator), None),
+        Err(error) => (None, Some(Err(error))),
+    };
+    failed.into_iter().chain(iterator.into_iter().flatten().map(move |found| {
+        let (_, framed) = found.map_err(rocks)?;
+        let (chain, form) = unframe_entry(&framed)?;
+        let entry = codec::decode_entry(form)?;
+        let index = entry.log_id.index;
+        if expected.is_some_and(|expected| index != expected) || previous.is_some_and(|previous| previous.next(form) != chain) {
+            return Err(CodecError::Chain { index }.into());
+        }
+        (previous, expected) = (Some(chain), Some(index + 1));
+        Ok((entry, framed.len(), chain))
+    }))
+}

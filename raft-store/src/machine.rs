@@ -1,0 +1,236 @@
+//! The state machine: entries applied to [`State`], rows and "last applied" stored in one batch, the new state
+//! published by structural sharing.
+
+use std::{
+    io,
+    sync::{Arc, PoisonError, RwLock},
+};
+
+use futures::StreamExt;
+use minder_model::Revision;
+use minder_state::{Applied, Reply, State};
+use openraft::{
+    EntryPayload, OptionalSend, RaftSnapshotBuilder,
+    storage::{ApplyResponder, EntryResponder, RaftStateMachine, Snapshot},
+};
+use rocksdb::{DB, WriteBatch};
+
+use crate::{
+    codec::{self, LogIdForm},
+    error::rocks,
+    fail_point::fail_point,
+    options::{self, META, ROWS},
+    snapshot::{SnapshotFile, SnapshotFolder, install},
+    store::column,
+    types::{LogId, SnapshotMeta, StoredMembership, TypeConfig},
+};
+
+pub(crate) const APPLIED_KEY: &[u8] = b"applied";
+pub(crate) const MEMBERSHIP_KEY: &[u8] = b"membership";
+pub(crate) const GENERATION_KEY: &[u8] = b"generation";
+pub(crate) const STATE_HASH_KEY: &[u8] = b"state-hash";
+
+/// Entries applied in one batch: replies of a long backlog are not held back for its end, and a batch stays small.
+const BATCH_ENTRIES_MAX: usize = 1_024;
+
+/// What a reader gets: a state and where it stands, by structural sharing.
+#[derive(Debug, Clone, Default)]
+pub struct Published {
+    /// The table.
+    pub state: State,
+    /// The last entry in it.
+    pub applied: Option<LogId>,
+    /// Who took part then.
+    pub membership: StoredMembership,
+}
+
+impl Published {
+    /// Log index of the last entry in the state.
+    pub fn revision(&self) -> Revision {
+        Revision(self.applied.as_ref().map_or(0, |applied| applied.index))
+    }
+}
+
+/// Is told that a proposal was applied: its index, what it did, the state after it.
+pub type OnApplied = Box<dyn Fn(Revision, &Applied, &State) + Send + Sync>;
+/// Is told that a snapshot took the state to an index in one step.
+pub type OnJump = Box<dyn Fn(Revision) + Send + Sync>;
+
+/// Whoever wants to know what is applied, in order, after it is published. Called on the apply path: must not block.
+pub struct Hooks {
+    /// After each proposal.
+    pub on_applied: OnApplied,
+    /// After each installed snapshot.
+    pub on_jump: OnJump,
+}
+
+impl Default for Hooks {
+    fn default() -> Self {
+        Self { on_applied: Box::new(|_, _, _| ()), on_jump: Box::new(|_| ()) }
+    }
+}
+
+/// The state machine of one manager.
+pub struct Machine {
+    db: Arc<DB>,
+    published: Arc<RwLock<Published>>,
+    current: Published,
+    generation: u32,
+    hooks: Hooks,
+    snapshots: Arc<SnapshotFolder>,
+}
+
+impl Machine {
+    pub(crate) fn new(
+        db: Arc<DB>,
+        current: Published,
+        published: Arc<RwLock<Published>>,
+        generation: u32,
+        hooks: Hooks,
+        snapshots: Arc<SnapshotFolder>,
+    ) -> Self {
+        Self { db, published, current, generation, hooks, snapshots }
+    }
+
+    fn publish(&self) {
+        *self.published.write().unwrap_or_else(PoisonError::into_inner) = self.current.clone();
+    }
+
+    /// Writes and publishes what `pending` gathered, then tells everybody.
+    fn commit(&mut self, pending: Pending) -> io::Result<()> {
+        let Pending { mut batch, applied, answers } = pending;
+        let meta = column(&self.db, META)?;
+        if let Some(last) = &self.current.applied {
+            batch.put_cf(meta, APPLIED_KEY, codec::seal(&LogIdForm::from(last)));
+        }
+        batch.put_cf(meta, STATE_HASH_KEY, self.current.state.hash().to_bytes());
+        fail_point!("apply-before-write");
+        self.db.write_opt(batch, &options::unsynced()).map_err(rocks)?;
+        fail_point!("apply-after-write");
+        self.publish();
+        for (revision, applied, state) in &applied {
+            (self.hooks.on_applied)(*revision, applied, state);
+        }
+        for (responder, reply) in answers {
+            responder.send(reply);
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, (entry, responder): EntryResponder<TypeConfig>, pending: &mut Pending) -> io::Result<()> {
+        let revision = Revision(entry.log_id.index);
+        let mut reply = None;
+        match entry.payload {
+            EntryPayload::Blank => {}
+            EntryPayload::Membership(membership) => {
+                self.current.membership = StoredMembership::new(Some(entry.log_id), membership);
+                let form = codec::encode_membership(&self.current.membership);
+                pending.batch.put_cf(column(&self.db, META)?, MEMBERSHIP_KEY, form);
+            }
+            EntryPayload::Normal(proposal) => {
+                let applied = self.current.state.apply(revision, proposal.proposal());
+                let rows = column(&self.db, ROWS)?;
+                for row in &applied.rows {
+                    let key = row_key(self.generation, &row.key);
+                    match &row.value {
+                        Some(value) => pending.batch.put_cf(rows, key, value),
+                        None => pending.batch.delete_cf(rows, key),
+                    }
+                }
+                reply = Some(applied.reply.clone());
+                pending.applied.push((revision, applied, self.current.state.clone()));
+            }
+        }
+        self.current.applied = Some(entry.log_id);
+        pending.answers.extend(responder.map(|responder| (responder, reply)));
+        Ok(())
+    }
+}
+
+/// What one batch will store and whom it will answer.
+#[derive(Default)]
+struct Pending {
+    batch: WriteBatch,
+    applied: Vec<(Revision, Applied, State)>,
+    answers: Vec<(ApplyResponder<TypeConfig>, Option<Reply>)>,
+}
+
+/// A row's key in the rows column: the generation it belongs to, then its own key.
+pub(crate) fn row_key(generation: u32, key: &[u8]) -> Vec<u8> {
+    let mut full = generation.to_be_bytes().to_vec();
+    full.extend_from_slice(key);
+    full
+}
+
+impl RaftStateMachine<TypeConfig> for Machine {
+    type SnapshotData = SnapshotFile;
+    type SnapshotBuilder = Builder;
+
+    async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), io::Error> {
+        Ok((self.current.applied, self.current.membership.clone()))
+    }
+
+    async fn apply<Strm>(&mut self, entries: Strm) -> Result<(), io::Error>
+    where
+        Strm: futures::Stream<Item = Result<EntryResponder<TypeConfig>, io::Error>> + Unpin + OptionalSend,
+    {
+        let mut batches = entries.ready_chunks(BATCH_ENTRIES_MAX);
+        while let Some(entries) = batches.next().await {
+            let mut pending = Pending::default();
+            for entry in entries {
+                self.take(entry?, &mut pending)?;
+            }
+            self.commit(pending)?;
+        }
+        Ok(())
+    }
+
+    async fn try_create_snapshot_builder(&mut self, _force: bool) -> Option<Builder> {
+        Some(self.get_snapshot_builder().await)
+    }
+
+    /// Captures the state between two applies, so that data and coverage cannot disagree.
+    async fn get_snapshot_builder(&mut self) -> Builder {
+        Builder { captured: self.current.clone(), snapshots: self.snapshots.clone() }
+    }
+
+    async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: SnapshotFile) -> Result<(), io::Error> {
+        let (db, generation, meta) = (self.db.clone(), self.generation, meta.clone());
+        let file = snapshot.clone();
+        let installed = tokio::task::spawn_blocking(move || install(&db, generation, &meta, &file));
+        self.current = installed.await.map_err(io::Error::other)??;
+        self.generation += 1;
+        self.snapshots.keep(snapshot);
+        self.publish();
+        (self.hooks.on_jump)(self.current.revision());
+        Ok(())
+    }
+
+    async fn get_current_snapshot(
+        &mut self,
+    ) -> Result<Option<openraft::type_config::alias::SnapshotOf<TypeConfig, SnapshotFile>>, io::Error> {
+        Ok(self.snapshots.latest().map(|snapshot| Snapshot { meta: snapshot.meta().clone(), snapshot }))
+    }
+}
+
+/// Writes one captured state to a file while the machine goes on.
+pub struct Builder {
+    captured: Published,
+    snapshots: Arc<SnapshotFolder>,
+}
+
+impl RaftSnapshotBuilder<TypeConfig> for Builder {
+    type SnapshotData = SnapshotFile;
+
+    async fn build_snapshot(
+        &mut self,
+    ) -> Result<openraft::type_config::alias::SnapshotOf<TypeConfig, SnapshotFile>, io::Error> {
+        let (captured, snapshots) = (self.captured.clone(), self.snapshots.clone());
+        let built = tokio::task::spawn_blocking(move || {
+            let meta = SnapshotMeta { last_log_id: captured.applied, last_membership: captured.membership };
+            snapshots.write(&captured.state, meta)
+        });
+        let snapshot = built.await.map_err(io::Error::other)??;
+        Ok(Snapshot { meta: snapshot.meta().clone(), snapshot })
+    }
+}

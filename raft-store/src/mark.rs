@@ -1,0 +1,135 @@
+//! The high-water mark beside the log: what has been promised, so that a log which opens shorter is found out.
+//!
+//! RocksDB's recovery can accept a truncated log in silence (measured: every truncation under tolerate-tail). The mark
+//! is a 4 KiB file with two checksummed slots, rewritten in turn after each sync of the log. It may lag behind the log,
+//! for its own sync is taken at most every [`SYNC_INTERVAL`], but it never leads: whatever the mark says was synced
+//! before. A recovered log or vote below the mark has lost something that somebody was told is safe.
+
+use std::{
+    fs::{File, OpenOptions},
+    io,
+    os::unix::fs::FileExt,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use minicbor::{CborLen, Decode, Encode};
+
+use crate::codec::{LogIdForm, VoteForm};
+
+/// The file is one page, and so is never torn between the slots by a page-wise disk.
+const FILE_BYTES: u64 = 4_096;
+/// Slots lie in sectors of their own, so that a torn write damages one.
+const SLOT_BYTES: usize = 512;
+/// Syncing the mark with each commit would double the cost of a write; this bounds what a power cut can hide.
+const SYNC_INTERVAL: Duration = Duration::from_millis(100);
+
+/// What has been promised.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Encode, Decode, CborLen)]
+#[cbor(map)]
+pub(crate) struct Mark {
+    /// The vote that is safe.
+    #[n(0)]
+    pub(crate) vote: Option<VoteForm>,
+    /// The last entry that is safe.
+    #[n(1)]
+    pub(crate) last: Option<LogIdForm>,
+}
+
+#[derive(Debug, Encode, Decode, CborLen)]
+struct Slot {
+    #[n(0)]
+    sequence: u64,
+    #[n(1)]
+    mark: Mark,
+}
+
+/// The file.
+#[derive(Debug)]
+pub(crate) struct MarkFile {
+    file: File,
+    sequence: u64,
+    mark: Mark,
+    synced_at: Option<Instant>,
+}
+
+impl MarkFile {
+    /// Opens the file, or makes it with all its blocks.
+    pub(crate) fn open(path: &Path) -> io::Result<Self> {
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+        if file.metadata()?.len() < FILE_BYTES {
+            file.write_all_at(&[0; FILE_BYTES as usize], 0)?;
+            file.sync_all()?;
+        }
+        let slots = [read_slot(&file, 0)?, read_slot(&file, 1)?];
+        let newest = slots.into_iter().flatten().max_by_key(|slot| slot.sequence);
+        let (sequence, mark) = newest.map_or((0, Mark::default()), |slot| (slot.sequence, slot.mark));
+        Ok(Self { file, sequence, mark, synced_at: None })
+    }
+
+    /// What it says.
+    pub(crate) fn mark(&self) -> Mark {
+        self.mark
+    }
+
+    /// Says something else from now on. Whatever it says must be synced in the log already.
+    pub(crate) fn set(&mut self, mark: Mark) -> io::Result<()> {
+        if mark == self.mark {
+            return Ok(());
+        }
+        let due = mark.vote != self.mark.vote || self.synced_at.is_none_or(|at| at.elapsed() >= SYNC_INTERVAL);
+        self.sequence += 1;
+        let slot = Slot { sequence: self.sequence, mark };
+        let form = minicbor::to_vec(&slot).expect("encoding into memory cannot fail: its error type is Infallible");
+        let mut bytes = [0; SLOT_BYTES];
+        bytes[4..6].copy_from_slice(&(form.len() as u16).to_le_bytes());
+        bytes[6..6 + form.len()].copy_from_slice(&form);
+        let crc = crc32c::crc32c(&bytes[4..]);
+        bytes[..4].copy_from_slice(&crc.to_le_bytes());
+        self.file.write_all_at(&bytes, (self.sequence % 2) * SLOT_BYTES as u64)?;
+        self.mark = mark;
+        if due {
+            self.file.sync_data()?;
+            self.synced_at = Some(Instant::now());
+        }
+        Ok(())
+    }
+}
+
+/// A slot, if its checksum fits.
+fn read_slot(file: &File, number: u64) -> io::Result<Option<Slot>> {
+    let mut bytes = [0; SLOT_BYTES];
+    file.read_exact_at(&mut bytes, number * SLOT_BYTES as u64)?;
+    let crc = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+    let length = usize::from(u16::from_le_bytes([bytes[4], bytes[5]]));
+    let form = bytes.get(6..6 + length).filter(|_| crc32c::crc32c(&bytes[4..]) == crc && length > 0);
+    Ok(form.and_then(|form| minicbor::decode(form).ok()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mark(index: u64) -> Mark {
+        Mark {
+            vote: Some(VoteForm { term: index, node: 1, committed: true }),
+            last: Some(LogIdForm { term: 1, node: 1, index }),
+        }
+    }
+
+    #[test]
+    fn the_newest_whole_slot_counts() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("mark");
+        let mut file = MarkFile::open(&path).unwrap();
+        assert_eq!(file.mark(), Mark::default());
+        for index in 1..=5 {
+            file.set(mark(index)).unwrap();
+            assert_eq!(MarkFile::open(&path).unwrap().mark(), mark(index));
+        }
+        // The slot of 5 is torn: 4 is left.
+        let torn = OpenOptions::new().write(true).open(&path).unwrap();
+        torn.write_all_at(&[0xff; 3], SLOT_BYTES as u64 + 7).unwrap();
+        assert_eq!(MarkFile::open(&path).unwrap().mark(), mark(4));
+    }
+}

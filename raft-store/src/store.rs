@@ -1,0 +1,320 @@
+//! Opening a data folder: everything is read back, compared with what was promised, and only then handed out.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::{Arc, PoisonError, RwLock},
+};
+
+use minder_state::{State, StateHash};
+use rocksdb::{ColumnFamily, DB, Direction, IteratorMode};
+
+use crate::{
+    codec::{self, Chain, LogIdForm, VoteForm},
+    error::{OpenError, rocks},
+    identity::Identity,
+    log::{LogStore, PURGED_KEY, Position, Purged, VOTE_KEY, walk},
+    machine::{APPLIED_KEY, GENERATION_KEY, Hooks, MEMBERSHIP_KEY, Machine, Published, STATE_HASH_KEY, row_key},
+    mark::{Mark, MarkFile},
+    options::{self, LOG, META, ROWS},
+    snapshot::{SnapshotFolder, SnapshotReceiver, remove_other_generations},
+    sync::{SyncStats, SyncThread},
+    tail::Tail,
+    types::{LogId, StoredMembership},
+};
+
+const FORMAT_KEY: &[u8] = b"format";
+const IDENTITY_KEY: &[u8] = b"identity";
+/// Entries whose checksums and chain are checked at every start; [`verify`] checks all.
+const CHECKED_AT_START: u64 = 1_000;
+
+/// How a folder is opened.
+#[derive(Debug, Clone)]
+pub struct StoreOptions {
+    /// The data folder; made if it is not there.
+    pub folder: PathBuf,
+}
+
+/// An opened folder, in the parts that openraft takes and the handle that stays.
+pub struct Opened {
+    /// For everybody else.
+    pub store: Store,
+    /// For openraft.
+    pub log: LogStore,
+    /// For openraft.
+    pub machine: Machine,
+}
+
+/// The handle of an opened folder. Clones share it; the folder is released with the last of them and of openraft's
+/// parts.
+#[derive(Clone)]
+pub struct Store {
+    db: Arc<DB>,
+    folder: Arc<Path>,
+    log: LogStore,
+    published: Arc<RwLock<Published>>,
+    snapshots: Arc<SnapshotFolder>,
+}
+
+impl Store {
+    /// Opens a folder. `hooks` gets the revision that the state stands at and gives whom to tell from then on.
+    pub fn open(options: &StoreOptions, hooks: impl FnOnce(&Published) -> Hooks) -> Result<Opened, OpenError> {
+        let folder = &options.folder;
+        let storage = |source: io::Error| match source.kind() {
+            io::ErrorKind::InvalidData => {
+                OpenError::Quarantine { folder: folder.clone(), lost: chain_text(&source) }
+            }
+            _ => OpenError::Storage { folder: folder.clone(), source },
+        };
+        let fresh = !folder.join("db").join("CURRENT").exists();
+        std::fs::create_dir_all(folder).map_err(storage)?;
+        let db = Arc::new(open_database(folder)?);
+        check_format(&db, folder)?;
+        let mark_path = folder.join("mark");
+        let mark_missing = !mark_path.exists();
+        let mark = MarkFile::open(&mark_path).map_err(storage)?;
+        let recovered = recover(&db).map_err(storage)?;
+        if mark_missing && !fresh && (recovered.position.last.is_some() || recovered.position.vote.is_some()) {
+            let lost = "its mark file is missing, so nobody can say whether the log is whole".to_owned();
+            return Err(OpenError::Quarantine { folder: folder.clone(), lost });
+        }
+        compare(folder, mark.mark(), &recovered.position)?;
+        let snapshots = Arc::new(SnapshotFolder::open(folder.join("snapshots")).map_err(storage)?);
+        let sync = SyncThread::start(db.clone(), mark).map_err(storage)?;
+        let log = LogStore::new(db.clone(), sync, recovered.position);
+        let published = Arc::new(RwLock::new(recovered.published.clone()));
+        let hooks = hooks(&recovered.published);
+        let machine = Machine::new(
+            db.clone(),
+            recovered.published,
+            published.clone(),
+            recovered.generation,
+            hooks,
+            snapshots.clone(),
+        );
+        let store = Self { db, folder: folder.as_path().into(), log: log.clone(), published, snapshots };
+        Ok(Opened { store, log, machine })
+    }
+
+    /// The state as of the last applied entry, by structural sharing.
+    pub fn published(&self) -> Published {
+        self.published.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Who this folder is, once it was told.
+    pub fn identity(&self) -> io::Result<Option<Identity>> {
+        get(&self.db, IDENTITY_KEY)?.map(|bytes| Ok(codec::open("identity", &bytes)?)).transpose()
+    }
+
+    /// Tells the folder who it is; once, durably.
+    pub fn set_identity(&self, identity: &Identity) -> io::Result<()> {
+        if let Some(other) = self.identity()?.filter(|other| other != identity) {
+            return Err(io::Error::other(format!(
+                "this folder is manager {} of cluster {} already",
+                other.manager, other.cluster
+            )));
+        }
+        self.db
+            .put_cf_opt(column(&self.db, META)?, IDENTITY_KEY, codec::seal(identity), &options::synced())
+            .map_err(rocks)
+    }
+
+    /// Begins to take in a snapshot from another manager.
+    pub fn receive_snapshot(&self) -> io::Result<SnapshotReceiver> {
+        SnapshotReceiver::new(self.snapshots.clone())
+    }
+
+    /// How long syncs of the log took lately.
+    pub fn sync_stats(&self) -> SyncStats {
+        self.log.sync_stats()
+    }
+
+    /// Bytes that may still be written to the folder's file system.
+    pub fn disk_free_bytes(&self) -> io::Result<u64> {
+        let found = rustix::fs::statvfs(&*self.folder)?;
+        Ok(found.f_bavail * found.f_frsize)
+    }
+}
+
+/// What a full check found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verified {
+    /// Entries whose checksum and chain fit.
+    pub entries: u64,
+    /// Hash of the rows.
+    pub state_hash: StateHash,
+}
+
+/// Checks a whole folder that no manager uses: every entry, every row, every snapshot.
+pub fn verify(folder: &Path) -> Result<Verified, OpenError> {
+    let opened = Store::open(&StoreOptions { folder: folder.into() }, |_| Hooks::default())?;
+    let db = &opened.store.db;
+    let checked = || -> io::Result<Verified> {
+        let (begin, before) = purged(db)?.map_or((None, None), |purged| {
+            (Some(purged.log_id.index + 1), Some(Chain(*purged.chain)))
+        });
+        let first = begin.map_or_else(|| first_index(db), |begin| Ok(Some(begin)))?;
+        let mut entries = 0;
+        if let Some(first) = first {
+            for entry in walk(db, first, before) {
+                entry?;
+                entries += 1;
+            }
+        }
+        Ok(Verified { entries, state_hash: opened.store.published().state.hash() })
+    };
+    checked().map_err(|source| OpenError::Quarantine { folder: folder.into(), lost: chain_text(&source) })
+}
+
+/// The column by name. They are opened with the database, so a missing one is damage.
+pub(crate) fn column<'a>(db: &'a DB, name: &str) -> io::Result<&'a ColumnFamily> {
+    db.cf_handle(name).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, format!("column {name} is missing")))
+}
+
+fn get(db: &DB, key: &[u8]) -> io::Result<Option<Vec<u8>>> {
+    db.get_cf(column(db, META)?, key).map_err(rocks)
+}
+
+fn open_database(folder: &Path) -> Result<DB, OpenError> {
+    DB::open_cf_descriptors(&options::database(), folder.join("db"), options::columns()).map_err(|error| {
+        let text = error.as_ref();
+        if text.contains("lock hold by current process") || text.contains("Resource temporarily unavailable") {
+            return OpenError::InUse { folder: folder.into() };
+        }
+        match error.kind() {
+            rocksdb::ErrorKind::Corruption => {
+                OpenError::Quarantine { folder: folder.into(), lost: format!("RocksDB finds damage: {text}") }
+            }
+            _ => OpenError::Storage { folder: folder.into(), source: rocks(error) },
+        }
+    })
+}
+
+fn check_format(db: &DB, folder: &Path) -> Result<(), OpenError> {
+    let storage = |source| OpenError::Storage { folder: folder.into(), source };
+    match get(db, FORMAT_KEY).map_err(storage)?.as_deref() {
+        Some([format]) if *format <= codec::FORMAT => Ok(()),
+        Some(bytes) => Err(OpenError::NewerFormat {
+            folder: folder.into(),
+            found: bytes.first().copied().unwrap_or_default(),
+            known: codec::FORMAT,
+        }),
+        None => {
+            let meta = column(db, META).map_err(storage)?;
+            db.put_cf_opt(meta, FORMAT_KEY, [codec::FORMAT], &options::synced()).map_err(|error| storage(rocks(error)))
+        }
+    }
+}
+
+struct Recovered {
+    position: Position,
+    published: Published,
+    generation: u32,
+}
+
+fn recover(db: &DB) -> io::Result<Recovered> {
+    let vote: Option<VoteForm> = get(db, VOTE_KEY)?.map(|bytes| codec::open("vote", &bytes)).transpose()?;
+    let purged = purged(db)?;
+    let purged_chain = purged.as_ref().map_or_else(Chain::default, |purged| Chain(*purged.chain));
+    let purged_id: Option<LogId> = purged.as_ref().map(|purged| purged.log_id.into());
+    let (last, chain) = check_end(db, purged.as_ref())?.map_or((purged_id, purged_chain), |(last, chain)| (Some(last), chain));
+    let generation = generation(db)?;
+    remove_other_generations(db, generation)?;
+    let position =
+        Position { vote: vote.map(Into::into), purged: purged_id, purged_chain, last, chain, tail: Tail::default() };
+    Ok(Recovered { position, published: load_state(db, generation)?, generation })
+}
+
+fn purged(db: &DB) -> io::Result<Option<Purged>> {
+    Ok(get(db, PURGED_KEY)?.map(|bytes| codec::open("purged", &bytes)).transpose()?)
+}
+
+fn generation(db: &DB) -> io::Result<u32> {
+    match get(db, GENERATION_KEY)? {
+        None => Ok(0),
+        Some(bytes) => bytes
+            .try_into()
+            .map(u32::from_be_bytes)
+            .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "the generation of the rows is malformed")),
+    }
+}
+
+fn first_index(db: &DB) -> io::Result<Option<u64>> {
+    index_at(db, IteratorMode::Start)
+}
+
+fn index_at(db: &DB, mode: IteratorMode<'_>) -> io::Result<Option<u64>> {
+    let found = db.iterator_cf(column(db, LOG)?, mode).next().transpose().map_err(rocks)?;
+    let index = |key: Box<[u8]>| {
+        let bytes: Result<[u8; 8], _> = key.as_ref().try_into();
+        bytes.map(u64::from_be_bytes).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "a log key is malformed"))
+    };
+    found.map(|(key, _)| index(key)).transpose()
+}
+
+/// Checks the end of the log; gives its last entry and link, if there is one after the purge.
+fn check_end(db: &DB, purged: Option<&Purged>) -> io::Result<Option<(LogId, Chain)>> {
+    let Some(last_index) = index_at(db, IteratorMode::End)? else { return Ok(None) };
+    let first = purged.map_or(first_index(db)?.unwrap_or_default(), |purged| purged.log_id.index + 1);
+    let begin = first.max(last_index.saturating_sub(CHECKED_AT_START));
+    let before = purged.filter(|_| begin == first).map(|purged| Chain(*purged.chain));
+    let mut last = None;
+    for found in walk(db, begin, before) {
+        let (entry, _, chain) = found?;
+        last = Some((entry.log_id, chain));
+    }
+    Ok(last)
+}
+
+fn load_state(db: &DB, generation: u32) -> io::Result<Published> {
+    let mut state = State::default();
+    let prefix = row_key(generation, &[]);
+    for found in db.iterator_cf(column(db, ROWS)?, IteratorMode::From(&prefix, Direction::Forward)) {
+        let (key, value) = found.map_err(rocks)?;
+        let Some(key) = key.strip_prefix(prefix.as_slice()) else { break };
+        state.load_row(key, &value).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+    }
+    let promised = get(db, STATE_HASH_KEY)?;
+    if promised.is_some_and(|hash| hash != state.hash().to_bytes()) {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "the rows of the state do not have the hash they should have"));
+    }
+    let applied: Option<LogIdForm> = get(db, APPLIED_KEY)?.map(|bytes| codec::open("applied", &bytes)).transpose()?;
+    let membership = get(db, MEMBERSHIP_KEY)?.map(|bytes| codec::decode_membership(&bytes)).transpose()?;
+    Ok(Published {
+        state,
+        applied: applied.map(Into::into),
+        membership: membership.unwrap_or_else(StoredMembership::default),
+    })
+}
+
+/// What was promised must be there.
+fn compare(folder: &Path, mark: Mark, position: &Position) -> Result<(), OpenError> {
+    let last = position.last.as_ref().map(LogIdForm::from);
+    let vote = position.vote.as_ref().map(VoteForm::from);
+    let lost = if mark.last > last {
+        Some(format!("its log ends at {}, but entries up to {} were promised", text(last), text(mark.last)))
+    } else if mark.vote > vote {
+        Some("its vote is older than the one it gave".to_owned())
+    } else {
+        None
+    };
+    match lost {
+        Some(lost) => Err(OpenError::Quarantine { folder: folder.into(), lost }),
+        None => Ok(()),
+    }
+}
+
+fn text(log_id: Option<LogIdForm>) -> String {
+    log_id.map_or_else(|| "nothing".to_owned(), |id| format!("index {} of term {}", id.index, id.term))
+}
+
+/// An error with all its causes, for a message that must stand alone.
+fn chain_text(error: &io::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.get_ref().and_then(|inner| inner.source());
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}

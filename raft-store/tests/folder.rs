@@ -1,0 +1,253 @@
+//! A data folder over its life: restarts, truncation, purge, snapshots, two users at once, and damage of every kind.
+//! Each damage must end in full recovery, refusal or quarantine; opening short is a failure.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+#[path = "folder/mod.rs"]
+mod common;
+
+use std::{fs, os::unix::fs::FileExt, path::Path};
+
+use common::{append, apply, entry, log_id, open};
+use minder_model::{ClusterId, ManagerId, ProcessName};
+use minder_raft_store::{ExitReason, Identity, OpenError, Opened, Vote, verify};
+use openraft::{
+    RaftLogReader, RaftSnapshotBuilder,
+    storage::{RaftLogStorage, RaftStateMachine},
+};
+
+async fn indexes(opened: &mut Opened) -> Vec<u64> {
+    let entries = opened.log.try_get_log_entries(..).await.unwrap();
+    entries.iter().map(|entry| entry.log_id.index).collect()
+}
+
+async fn filled(folder: &Path, upto: u64) -> Opened {
+    let mut opened = open(folder).unwrap();
+    opened.log.save_vote(&Vote::new_committed(1, 1)).await.unwrap();
+    let entries: Vec<_> = (1..=upto).map(|index| entry(1, index)).collect();
+    append(&mut opened, entries.clone()).await.unwrap();
+    apply(&mut opened, entries).await;
+    opened
+}
+
+#[tokio::test]
+async fn a_restart_finds_everything_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let opened = filled(folder.path(), 20).await;
+    let before = opened.store.published();
+    drop(opened);
+    let mut opened = open(folder.path()).unwrap();
+    let after = opened.store.published();
+    assert_eq!(after.state.hash(), before.state.hash());
+    assert_eq!(after.applied, Some(log_id(1, 20)));
+    assert_eq!(indexes(&mut opened).await, (1..=20).collect::<Vec<_>>());
+    assert_eq!(opened.log.read_vote().await.unwrap(), Some(Vote::new_committed(1, 1)));
+    assert_eq!(verify_closed(folder.path(), opened).entries, 20);
+}
+
+fn verify_closed(folder: &Path, opened: Opened) -> minder_raft_store::Verified {
+    drop(opened);
+    verify(folder).unwrap()
+}
+
+#[tokio::test]
+async fn truncation_and_purge_leave_the_chain_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut opened = filled(folder.path(), 10).await;
+    opened.log.purge(log_id(1, 4)).await.unwrap();
+    opened.log.truncate_after(Some(log_id(1, 7))).await.unwrap();
+    append(&mut opened, vec![entry(2, 8), entry(2, 9)]).await.unwrap();
+    assert_eq!(indexes(&mut opened).await, [5, 6, 7, 8, 9]);
+    drop(opened);
+    let mut opened = open(folder.path()).unwrap();
+    assert_eq!(indexes(&mut opened).await, [5, 6, 7, 8, 9]);
+    opened.log.truncate_after(None).await.unwrap();
+    append(&mut opened, vec![entry(3, 5)]).await.unwrap();
+    assert_eq!(indexes(&mut opened).await, [5]);
+    assert_eq!(verify_closed(folder.path(), opened).entries, 1);
+}
+
+#[tokio::test]
+async fn a_truncation_that_was_cut_short_is_no_loss() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut opened = filled(folder.path(), 10).await;
+    opened.log.truncate_after(Some(log_id(1, 7))).await.unwrap();
+    drop(opened);
+    assert_eq!(indexes(&mut open(folder.path()).unwrap()).await, (1..=7).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_snapshot_goes_to_another_folder_and_is_the_same_state() {
+    let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let mut source = filled(from.path(), 500).await;
+    let built = source.machine.get_snapshot_builder().await.build_snapshot().await.unwrap();
+    let mut target = filled(to.path(), 3).await;
+    let mut receiver = target.store.receive_snapshot().unwrap();
+    let mut offset = 0;
+    let mut piece = [0; 1000];
+    loop {
+        let read = built.snapshot.read_at(&mut piece, offset).unwrap();
+        if read == 0 {
+            break;
+        }
+        receiver.write(&piece[..read]).unwrap();
+        offset += read as u64;
+    }
+    let received = receiver.finish().unwrap();
+    target.machine.install_snapshot(&built.meta, received).await.unwrap();
+    target.log.purge(log_id(1, 500)).await.unwrap();
+    assert_eq!(target.store.published().state.hash(), source.store.published().state.hash());
+    append(&mut target, vec![entry(1, 501)]).await.unwrap();
+    apply(&mut target, vec![entry(1, 501)]).await;
+    drop(target);
+    let mut target = open(to.path()).unwrap();
+    assert_eq!(target.store.published().applied, Some(log_id(1, 501)));
+    assert!(target.store.published().state.process(&ProcessName::new("p500").unwrap()).is_some());
+    assert_eq!(indexes(&mut target).await, [501]);
+    let current = target.machine.get_current_snapshot().await.unwrap().unwrap();
+    assert_eq!(current.meta.last_log_id, Some(log_id(1, 500)));
+}
+
+#[tokio::test]
+async fn damaged_snapshots_are_refused_at_every_byte() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut source = filled(folder.path(), 30).await;
+    let built = source.machine.get_snapshot_builder().await.build_snapshot().await.unwrap();
+    let whole = fs::read(built.snapshot.path()).unwrap();
+    for at in (0..whole.len()).step_by(whole.len() / 150) {
+        let mut flipped = whole.clone();
+        flipped[at] ^= 0x10;
+        for damaged in [flipped, whole[..at].to_vec()] {
+            let mut receiver = source.store.receive_snapshot().unwrap();
+            receiver.write(&damaged).unwrap();
+            assert!(receiver.finish().is_err(), "damage at byte {at} was not noticed");
+        }
+    }
+    let mut longer = whole.clone();
+    longer.push(0);
+    let mut receiver = source.store.receive_snapshot().unwrap();
+    receiver.write(&longer).unwrap();
+    assert!(receiver.finish().is_err());
+}
+
+#[tokio::test]
+async fn a_damaged_snapshot_on_disk_is_set_aside_and_the_one_before_is_used() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut opened = filled(folder.path(), 10).await;
+    opened.machine.get_snapshot_builder().await.build_snapshot().await.unwrap();
+    append(&mut opened, vec![entry(1, 11)]).await.unwrap();
+    apply(&mut opened, vec![entry(1, 11)]).await;
+    let newest = opened.machine.get_snapshot_builder().await.build_snapshot().await.unwrap();
+    let path = newest.snapshot.path().to_owned();
+    drop((opened, newest));
+    fs::OpenOptions::new().write(true).open(&path).unwrap().write_all_at(&[0xaa; 4], 40).unwrap();
+    let mut opened = open(folder.path()).unwrap();
+    let current = opened.machine.get_current_snapshot().await.unwrap().unwrap();
+    assert_eq!(current.meta.last_log_id, Some(log_id(1, 10)));
+    assert!(path.with_extension("damaged").exists());
+}
+
+#[tokio::test]
+async fn a_folder_has_one_user_and_one_identity() {
+    let folder = tempfile::tempdir().unwrap();
+    let opened = open(folder.path()).unwrap();
+    let second = open(folder.path()).err().unwrap();
+    assert!(matches!(second, OpenError::InUse { .. }), "{second}");
+    assert_eq!(second.exit_reason(), ExitReason::InUse);
+    let identity = |id| Identity { cluster: ClusterId::new("c").unwrap(), manager: ManagerId(id) };
+    assert_eq!(opened.store.identity().unwrap(), None);
+    opened.store.set_identity(&identity(1)).unwrap();
+    opened.store.set_identity(&identity(1)).unwrap();
+    assert!(opened.store.set_identity(&identity(2)).unwrap_err().to_string().contains("is manager 1 of cluster c"));
+    drop(opened);
+    assert_eq!(open(folder.path()).unwrap().store.identity().unwrap(), Some(identity(1)));
+}
+
+/// The WAL that holds the latest writes.
+fn wal(folder: &Path) -> std::path::PathBuf {
+    let mut logs: Vec<_> = fs::read_dir(folder.join("db"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "log"))
+        .collect();
+    logs.sort();
+    logs.pop().unwrap()
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+/// A copy of a folder in use, taken as a crash would leave it, changed by `damage`.
+async fn damaged(damage: impl Fn(&Path)) -> Result<Opened, OpenError> {
+    let (folder, crashed) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let opened = filled(folder.path(), 50).await;
+    copy(folder.path(), crashed.path());
+    damage(crashed.path());
+    drop(opened);
+    open(crashed.path())
+}
+
+#[tokio::test]
+async fn an_undamaged_crash_recovers_whole() {
+    let mut opened = damaged(|_| ()).await.unwrap();
+    assert_eq!(indexes(&mut opened).await.len(), 50);
+}
+
+#[tokio::test]
+async fn a_log_that_opens_shorter_than_promised_is_quarantined() {
+    // The second half of the WAL is rows, which were not promised; the first is entries and the vote, which were.
+    for (kept_percent, whole) in [(100, true), (90, true), (40, false), (20, false), (5, false), (0, false)] {
+        let opened = damaged(|folder| {
+            let file = fs::OpenOptions::new().write(true).open(wal(folder)).unwrap();
+            let length = file.metadata().unwrap().len();
+            file.set_len(length * kept_percent / 100).unwrap();
+        })
+        .await;
+        match opened {
+            Ok(mut opened) => {
+                assert!(whole, "{kept_percent} % of the log were taken for all of it");
+                assert_eq!(indexes(&mut opened).await.len(), 50);
+            }
+            Err(error) => {
+                assert!(!whole, "{error}");
+                assert_eq!(error.exit_reason(), ExitReason::Quarantine, "{error}");
+                assert!(error.to_string().contains("must not vote again"), "{error}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn flipped_bits_in_the_log_never_open_short() {
+    for step in 1..60_u64 {
+        let opened = damaged(|folder| {
+            let file = fs::OpenOptions::new().read(true).write(true).open(wal(folder)).unwrap();
+            let at = file.metadata().unwrap().len() * step / 60;
+            let mut byte = [0];
+            file.read_exact_at(&mut byte, at).unwrap();
+            file.write_all_at(&[byte[0] ^ 0x04], at).unwrap();
+        })
+        .await;
+        match opened {
+            Err(error) => assert_eq!(error.exit_reason(), ExitReason::Quarantine, "{error}"),
+            Ok(mut opened) => assert_eq!(indexes(&mut opened).await.len(), 50, "opened short after damage at {step}/60"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_missing_or_foreign_mark_is_quarantined() {
+    let error = damaged(|folder| fs::remove_file(folder.join("mark")).unwrap()).await.err().unwrap();
+    assert_eq!(error.exit_reason(), ExitReason::Quarantine);
+    let error = damaged(|folder| fs::remove_dir_all(folder.join("db")).unwrap()).await.err().unwrap();
+    assert_eq!(error.exit_reason(), ExitReason::Quarantine, "{error}");
+}

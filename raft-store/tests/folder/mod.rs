@@ -1,0 +1,51 @@
+//! What the tests of a data folder share: making entries and driving the store as openraft would.
+#![allow(dead_code)]
+
+use std::{collections::BTreeMap, path::Path};
+
+use minder_model::{ProcessName, RequestId, Spec};
+use minder_raft_store::{Entry, Hooks, LogId, OpenError, Opened, Store, StoreOptions, TypeConfig};
+use minder_state::{Command, Expect, Proposal};
+use openraft::{
+    EntryPayload,
+    type_config::TypeConfigExt,
+    storage::{IOFlushed, RaftLogStorage, RaftStateMachine},
+    vote::RaftLeaderId,
+};
+
+pub type LeaderId = openraft::type_config::alias::LeaderIdOf<minder_raft_store::TypeConfig>;
+
+pub fn open(folder: &Path) -> Result<Opened, OpenError> {
+    Store::open(&StoreOptions { folder: folder.into() }, |_| Hooks::default())
+}
+
+pub fn log_id(term: u64, index: u64) -> LogId {
+    LogId::new(LeaderId::new(term, 1), index)
+}
+
+/// An entry that writes the process `p<index>`.
+pub fn entry(term: u64, index: u64) -> Entry {
+    let mut spec = Spec::new(ProcessName::new(format!("p{index}")).unwrap(), "/bin/true");
+    spec.env = BTreeMap::from([("PADDING".to_owned(), "x".repeat(200))]);
+    let proposal = Proposal {
+        request: RequestId::new(format!("r{index}")).unwrap(),
+        time_ms: index,
+        actor: "test".into(),
+        expect: Expect::Anything,
+        command: Command::Apply(vec![spec]),
+    };
+    Entry { log_id: log_id(term, index), payload: EntryPayload::Normal(proposal.into()) }
+}
+
+/// Appends and waits until the entries are durable.
+pub async fn append(opened: &mut Opened, entries: Vec<Entry>) -> std::io::Result<()> {
+    let (done, flushed) = TypeConfig::oneshot();
+    opened.log.append(entries, IOFlushed::signal(done)).await?;
+    flushed.await.map_err(std::io::Error::other)?
+}
+
+/// Applies entries without anybody who waits for an answer.
+pub async fn apply(opened: &mut Opened, entries: Vec<Entry>) {
+    let stream = futures::stream::iter(entries.into_iter().map(|entry| Ok((entry, None))));
+    opened.machine.apply(stream).await.unwrap();
+}
