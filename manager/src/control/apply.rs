@@ -1,0 +1,58 @@
+//! Writing and forgetting processes.
+
+use minder_model::{APPLY_SPECS_MAX, FieldErrors, check_spec, warnings};
+use minder_proto::{convert, v1};
+use minder_state::Command;
+use tonic::Status;
+
+use super::{wire, write::write};
+use crate::core::Core;
+
+pub async fn apply(core: &Core, request: v1::ApplyRequest) -> Result<v1::WriteReply, Status> {
+    if request.specs.is_empty() {
+        return Err(Status::invalid_argument("specs: is empty; name at least one process"));
+    }
+    if request.specs.len() > APPLY_SPECS_MAX {
+        let count = request.specs.len();
+        return Err(Status::invalid_argument(format!("specs: has {count}, the limit of one request is {APPLY_SPECS_MAX}")));
+    }
+    let mut specs = Vec::with_capacity(request.specs.len());
+    for (at, spec) in request.specs.into_iter().enumerate() {
+        let name = spec.name.clone();
+        let refused = |errors: FieldErrors| Status::invalid_argument(format!("specs[{at}] ({name}): {errors}"));
+        let spec = convert::spec::spec_from_wire(spec).map_err(refused)?;
+        check_spec(&spec).map_err(refused)?;
+        specs.push(spec);
+    }
+    let found: Vec<String> = specs
+        .iter()
+        .flat_map(|spec| warnings(spec).into_iter().map(|warning| format!("{}: {warning}", spec.name)))
+        .chain(specs.iter().filter_map(|spec| unknown_hosts(core, spec)))
+        .collect();
+    let mut reply = write(core, request.options, Command::Apply(specs)).await?;
+    reply.warnings = found;
+    Ok(reply)
+}
+
+pub async fn delete(core: &Core, request: v1::DeleteRequest) -> Result<v1::WriteReply, Status> {
+    if request.processes.is_empty() {
+        return Err(Status::invalid_argument("processes: is empty; name at least one process"));
+    }
+    let names: Result<Vec<_>, Status> = request
+        .processes
+        .into_iter()
+        .enumerate()
+        .map(|(at, name)| wire::process_name(&format!("processes[{at}]"), name))
+        .collect();
+    write(core, request.options, Command::Delete(names?)).await
+}
+
+/// Placing on a host that is yet to come is allowed; a mistyped name looks the same.
+fn unknown_hosts(core: &Core, spec: &minder_model::Spec) -> Option<String> {
+    let (state, _) = core.node.snapshot_state();
+    let unknown: Vec<&str> =
+        spec.hosts.iter().filter(|host| state.host(host).is_none()).map(|host| host.as_str()).take(5).collect();
+    (!unknown.is_empty()).then(|| {
+        format!("{}: spec.hosts: no slave has announced itself as {} yet", spec.name, unknown.join(", "))
+    })
+}

@@ -1,0 +1,73 @@
+//! What happened in the fleet.
+
+use std::sync::Arc;
+
+use minder_model::{HostName, InstanceKey, InstanceRef, ProcessName, Selection};
+use minder_proto::v1;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Status;
+
+use super::{Answers, wire};
+use crate::core::Core;
+
+/// Events waiting for one reader; a slower one skips what the ring forgets meanwhile.
+const QUEUE: usize = 64;
+/// Past events unless the request says how many.
+const TAIL_DEFAULT: usize = 100;
+
+pub fn events(core: &Arc<Core>, request: v1::EventsRequest) -> Result<Answers<v1::Event>, Status> {
+    let selection = wire::selection(request.selection, true)?;
+    let tail = if request.tail == 0 { TAIL_DEFAULT } else { request.tail as usize };
+    let (sender, receiver) = mpsc::channel(QUEUE);
+    tokio::spawn(follow(core.clone(), selection, tail, request.follow, sender));
+    Ok(Box::pin(ReceiverStream::new(receiver)))
+}
+
+async fn follow(
+    core: Arc<Core>,
+    selection: Selection,
+    tail: usize,
+    follow: bool,
+    sender: mpsc::Sender<Result<v1::Event, Status>>,
+) {
+    let mut newest = core.fleet.events.newest();
+    newest.mark_unchanged();
+    let (past, mut seen) = core.fleet.events.after(0);
+    let mut chosen: Vec<v1::Event> = past.into_iter().filter(|event| is_meant(&core, &selection, event)).collect();
+    let mut batch = chosen.split_off(chosen.len().saturating_sub(tail));
+    loop {
+        for event in batch {
+            if sender.send(Ok(event)).await.is_err() {
+                return;
+            }
+        }
+        if !follow {
+            return;
+        }
+        // Both may be dropped at their await: the watch keeps its value.
+        tokio::select! {
+            changed = newest.changed() => if changed.is_err() { return },
+            () = sender.closed() => return,
+        }
+        let (new, upto) = core.fleet.events.after(seen);
+        seen = upto;
+        batch = new.into_iter().filter(|event| is_meant(&core, &selection, event)).collect();
+    }
+}
+
+/// Events of a host itself are meant by whoever asks for everything or for that host.
+fn is_meant(core: &Core, selection: &Selection, event: &v1::Event) -> bool {
+    if *selection == Selection::all() {
+        return true;
+    }
+    let Ok(host) = HostName::new(event.host.clone()) else { return false };
+    match ProcessName::new(event.process.clone()) {
+        Err(_) => selection.matches_host(&host),
+        Ok(process) => {
+            let (state, _) = core.node.snapshot_state();
+            let labels = state.process(&process).map(|record| record.spec.labels.clone()).unwrap_or_default();
+            selection.matches(&InstanceRef { host, key: InstanceKey::new(process, event.index.max(1)) }, &labels)
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! Declared processes: linearizable from the leader, or stale from whoever is asked.
+
+use minder_model::{HostName, InstanceKey, InstanceRef, Selection};
+use minder_proto::{convert, v1};
+use minder_state::{ProcessRecord, State};
+use tonic::Status;
+
+use super::{linearize, wire};
+use crate::{
+    core::Core,
+    forward::{leader_address, mark_forwarded},
+};
+
+pub async fn get(core: &Core, request: v1::GetProcessesRequest) -> Result<v1::GetProcessesReply, Status> {
+    let stale = request.options.as_ref().is_some_and(|options| options.stale);
+    let leading = core.node.leadership().borrow().leading;
+    if !stale && !leading {
+        let channel = core.leader.channel(&leader_address(core).await?)?;
+        let mut leader = v1::control_client::ControlClient::new(channel)
+            .max_decoding_message_size(minder_model::MESSAGE_BYTES_MAX);
+        // A follower that is asked in the leader's place answers by itself: it must not pass the call on again.
+        let mut request = mark_forwarded(tonic::Request::new(request));
+        request.set_timeout(std::time::Duration::from_secs(5));
+        return leader.get_processes(request).await.map(tonic::Response::into_inner);
+    }
+    if !stale {
+        linearize(core).await?;
+    }
+    let selection = wire::selection(request.selection, true)?;
+    let (state, applied) = core.node.snapshot_state();
+    let processes = state
+        .processes()
+        .filter(|(_, record)| is_meant(&state, &selection, record))
+        .map(|(_, record)| to_wire(record, state.hosts_of(&record.spec.name)))
+        .collect();
+    Ok(v1::GetProcessesReply { position: Some(core.position(applied)), processes })
+}
+
+/// A process is meant as a whole, or by one of its instances.
+fn is_meant(state: &State, selection: &Selection, record: &ProcessRecord) -> bool {
+    let name = &record.spec.name;
+    let first_of = |host: &HostName| InstanceRef { host: host.clone(), key: InstanceKey::new(name.clone(), 1) };
+    selection.matches_process(name, &record.spec.labels)
+        || state.hosts_of(name).any(|host| selection.matches(&first_of(host), &record.spec.labels))
+}
+
+/// A process record on the wire.
+pub fn to_wire<'a>(record: &ProcessRecord, hosts: impl Iterator<Item = &'a HostName>) -> v1::Process {
+    v1::Process {
+        spec: Some(convert::spec::spec_to_wire(&record.spec)),
+        generation: record.generation.0,
+        revision: record.revision.0,
+        wanted_running: record.wanted == minder_model::Wanted::Running,
+        created_at_ms: record.created_at_ms,
+        changed_at_ms: record.changed_at_ms,
+        changed_by: record.changed_by.clone(),
+        hosts: hosts.map(ToString::to_string).collect(),
+    }
+}

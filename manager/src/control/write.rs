@@ -1,0 +1,96 @@
+//! The way of every write: options checked, time stamped, proposed, answered.
+
+use minder_model::{COMMAND_BYTES_MAX, RequestId, Revision};
+use minder_proto::v1;
+use minder_state::{Command, Expect, Outcome, ProcessChangeKind, Proposal, Reply};
+use tonic::Status;
+
+use super::{linearize, wire};
+use crate::{clock::wall_ms, core::Core};
+
+/// Longest name of a person or program that asks.
+const ACTOR_BYTES_MAX: usize = 256;
+
+/// Writes `command`, or says what it would do.
+pub async fn write(core: &Core, options: Option<v1::WriteOptions>, command: Command) -> Result<v1::WriteReply, Status> {
+    let options = options.unwrap_or_default();
+    let dry_run = options.dry_run;
+    let proposal = proposal(options, command)?;
+    let reply = if dry_run { rehearse(core, &proposal).await? } else { propose(core, proposal).await? };
+    to_wire(core, reply, dry_run)
+}
+
+fn proposal(options: v1::WriteOptions, command: Command) -> Result<Proposal, Status> {
+    let id = match options.request_id {
+        id if id.is_empty() => uuid::Uuid::now_v7().to_string(),
+        id => id,
+    };
+    let request = RequestId::new(id).map_err(|error| Status::invalid_argument(format!("options.request_id: {error}")))?;
+    if options.actor.len() > ACTOR_BYTES_MAX {
+        return Err(Status::invalid_argument(format!("options.actor: longer than {ACTOR_BYTES_MAX} bytes")));
+    }
+    let expect = options.expect_revision.map_or(Expect::Anything, |revision| Expect::Revision(Revision(revision)));
+    Ok(Proposal { request, time_ms: wall_ms(), actor: options.actor, expect, command })
+}
+
+async fn propose(core: &Core, proposal: Proposal) -> Result<Reply, Status> {
+    let bytes = proposal.to_bytes().len();
+    if bytes > COMMAND_BYTES_MAX {
+        return Err(Status::invalid_argument(format!(
+            "this request has {bytes} bytes in its stored form, the limit is {COMMAND_BYTES_MAX}; split it"
+        )));
+    }
+    check_disk(core)?;
+    core.node.propose(proposal).await.map_err(|error| wire::propose_error(core, &error))
+}
+
+/// Refuses before the log cannot be appended any more, when it is too late to say so.
+fn check_disk(core: &Core) -> Result<(), Status> {
+    let free = core.node.disk_free_bytes();
+    if free >= core.disk_floor_bytes {
+        return Ok(());
+    }
+    Err(Status::resource_exhausted(format!(
+        "the leader's disk has {} MiB left, below the floor of {} MiB for writes; free some space there (disk_floor_mib)",
+        free >> 20,
+        core.disk_floor_bytes >> 20
+    )))
+}
+
+/// What the write would do now, on a copy of the state.
+async fn rehearse(core: &Core, proposal: &Proposal) -> Result<Reply, Status> {
+    linearize(core).await?;
+    let (mut state, applied) = core.node.snapshot_state();
+    let reply = state.apply(applied.next(), proposal).reply;
+    Ok(Reply { revision: applied, ..reply })
+}
+
+fn to_wire(core: &Core, reply: Reply, dry_run: bool) -> Result<v1::WriteReply, Status> {
+    let mut answer =
+        v1::WriteReply { position: Some(core.position(reply.revision)), dry_run, ..Default::default() };
+    match reply.outcome {
+        Outcome::Done => {}
+        Outcome::Processes(changes) => answer.processes = changes.into_iter().map(process_change).collect(),
+        Outcome::Instances(count, listed) => {
+            answer.instance_count = count;
+            answer.instances = listed.iter().map(|(host, key)| wire::instance_name(host, key)).collect();
+        }
+        Outcome::Refused(refusal) => return Err(wire::refusal(&refusal)),
+    }
+    Ok(answer)
+}
+
+fn process_change(change: minder_state::ProcessChange) -> v1::ProcessChange {
+    let kind = match change.kind {
+        ProcessChangeKind::Created => v1::ProcessChangeKind::Created,
+        ProcessChangeKind::Changed => v1::ProcessChangeKind::Changed,
+        ProcessChangeKind::Unchanged => v1::ProcessChangeKind::Unchanged,
+        ProcessChangeKind::Deleted => v1::ProcessChangeKind::Deleted,
+    };
+    v1::ProcessChange {
+        name: change.name.to_string(),
+        kind: kind.into(),
+        generation: change.generation.0,
+        instances: change.instances,
+    }
+}

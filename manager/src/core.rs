@@ -1,0 +1,63 @@
+//! What every part of a manager shares: the Raft node, the fleet, the rings, the way to the leader.
+
+use std::sync::Arc;
+
+use minder_model::{ClusterId, HostName, Revision};
+use minder_proto::v1;
+use minder_state::{Applied, State};
+
+use crate::{clock::wall_ms, fleet::Fleet, forward::Leader, history::History, logs::LogBroker, raft::Node};
+
+/// One manager.
+pub struct Core {
+    /// Consensus and the replicated table.
+    pub node: Node,
+    /// What this leader sees.
+    pub fleet: Arc<Fleet>,
+    /// Latest changes of the desired state.
+    pub history: Arc<History>,
+    /// Output on its way from slaves to users.
+    pub logs: LogBroker,
+    /// Connections to whoever leads.
+    pub leader: Leader,
+    /// Address users and slaves reach this manager at.
+    pub client_address: String,
+    /// Free bytes below which writes are refused.
+    pub disk_floor_bytes: u64,
+}
+
+impl Core {
+    /// The cluster this manager belongs to, once it does.
+    pub fn cluster_id(&self) -> Option<ClusterId> {
+        self.node.identity().map(|identity| identity.cluster.clone())
+    }
+
+    /// Where an answer of this manager comes from.
+    pub fn position(&self, revision: Revision) -> v1::Position {
+        let leadership = self.node.leadership();
+        let now = leadership.borrow();
+        v1::Position {
+            revision: revision.0,
+            term: now.term,
+            leader_id: now.leader.as_ref().map_or(0, |leader| leader.id),
+            leader_address: now.leader.as_ref().map(|leader| leader.client_address.clone()).unwrap_or_default(),
+        }
+    }
+
+    /// Notes something that happened to a host.
+    pub fn host_event(&self, host: &HostName, text: &str) {
+        self.fleet.events.push(v1::Event {
+            time_ms: wall_ms(),
+            kind: "host".into(),
+            host: host.to_string(),
+            text: text.into(),
+            ..Default::default()
+        });
+    }
+}
+
+/// Takes in what was applied, in order: history first, then sessions and watchers are woken.
+pub fn on_applied(history: &History, fleet: &Fleet, revision: Revision, applied: &Applied, state: &State) {
+    history.push(revision, applied, state);
+    fleet.touch(&applied.touched);
+}

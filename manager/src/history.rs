@@ -1,0 +1,162 @@
+//! The latest changes of the desired state, for watches: every manager keeps its own ring, fed by what it applies, so
+//! a watch can be served by any of them and resumed at any other.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex},
+};
+
+use minder_model::{HostName, ProcessName, Revision};
+use minder_state::{Applied, Change, HostRecord, ProcessRecord, State};
+use tokio::sync::watch;
+
+/// Revisions kept: a watcher that is ten seconds away under a thousand writes a second can still resume.
+const REVISIONS_KEPT_MAX: usize = 10_000;
+
+/// What changed in one revision, with the records as they were then.
+#[derive(Debug, Clone)]
+pub struct Step {
+    /// The revision.
+    pub revision: Revision,
+    /// What changed, in order.
+    pub changes: Arc<[StepChange]>,
+}
+
+/// One change with what it led to.
+#[derive(Debug)]
+pub enum StepChange {
+    /// A process as it was written, and the hosts it is placed on.
+    ProcessPut(Box<ProcessRecord>, Vec<HostName>),
+    /// A process that is gone.
+    ProcessDeleted(ProcessName),
+    /// A host as it was written.
+    HostPut(HostName, Box<HostRecord>),
+    /// A host that is gone.
+    HostDeleted(HostName),
+}
+
+/// A watcher asked for changes that are not kept any more.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Compacted {
+    /// Changes after this revision can still be had.
+    pub kept_after: Revision,
+}
+
+/// The ring.
+pub struct History {
+    ring: Mutex<Ring>,
+    newest: watch::Sender<Revision>,
+}
+
+struct Ring {
+    /// Everything after this revision is in `steps`.
+    kept_after: Revision,
+    steps: VecDeque<Step>,
+}
+
+impl History {
+    /// An empty ring of a manager whose state stands at `applied`.
+    pub fn new(applied: Revision) -> Self {
+        let ring = Ring { kept_after: applied, steps: VecDeque::new() };
+        Self { ring: Mutex::new(ring), newest: watch::channel(applied).0 }
+    }
+
+    /// Notes what was applied. Called in order of revisions.
+    pub fn push(&self, revision: Revision, applied: &Applied, state: &State) {
+        let changes: Vec<StepChange> = applied.changes.iter().filter_map(|change| with_record(change, state)).collect();
+        if !changes.is_empty() {
+            let mut ring = crate::lock(&self.ring);
+            ring.steps.push_back(Step { revision, changes: changes.into() });
+            if ring.steps.len() > REVISIONS_KEPT_MAX
+                && let Some(oldest) = ring.steps.pop_front()
+            {
+                ring.kept_after = oldest.revision;
+            }
+        }
+        self.newest.send_replace(revision);
+    }
+
+    /// The state jumped to `revision` by a snapshot: what led there cannot be told.
+    pub fn jump(&self, revision: Revision) {
+        let mut ring = crate::lock(&self.ring);
+        ring.steps.clear();
+        ring.kept_after = revision;
+        self.newest.send_replace(revision);
+    }
+
+    /// The changes after `after`, and the revision they lead to.
+    pub fn after(&self, after: Revision) -> Result<(Vec<Step>, Revision), Compacted> {
+        let ring = crate::lock(&self.ring);
+        if after < ring.kept_after {
+            return Err(Compacted { kept_after: ring.kept_after });
+        }
+        let begin = ring.steps.partition_point(|step| step.revision <= after);
+        Ok((ring.steps.range(begin..).cloned().collect(), *self.newest.borrow()))
+    }
+
+    /// The newest applied revision, followed.
+    pub fn newest(&self) -> watch::Receiver<Revision> {
+        self.newest.subscribe()
+    }
+}
+
+fn with_record(change: &Change, state: &State) -> Option<StepChange> {
+    Some(match change {
+        Change::ProcessPut(name) => {
+            let record = state.process(name)?.clone();
+            StepChange::ProcessPut(Box::new(record), state.hosts_of(name).cloned().collect())
+        }
+        Change::ProcessDeleted(name) => StepChange::ProcessDeleted(name.clone()),
+        Change::HostPut(host) => StepChange::HostPut(host.clone(), Box::new(state.host(host)?.clone())),
+        Change::HostDeleted(host) => StepChange::HostDeleted(host.clone()),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use minder_model::{RequestId, Spec};
+    use minder_state::{Command, Expect, Proposal};
+
+    use super::*;
+
+    fn put(state: &mut State, history: &History, revision: u64) {
+        let spec = Spec::new(ProcessName::new(format!("p{revision}")).unwrap(), "x");
+        let proposal = Proposal {
+            request: RequestId::new(format!("r{revision}")).unwrap(),
+            time_ms: 0,
+            actor: String::new(),
+            expect: Expect::Anything,
+            command: Command::Apply(vec![spec]),
+        };
+        let applied = state.apply(Revision(revision), &proposal);
+        history.push(Revision(revision), &applied, state);
+    }
+
+    #[test]
+    fn resuming_gives_every_change_once_or_says_that_it_cannot() {
+        let (mut state, history) = (State::default(), History::new(Revision(10)));
+        assert_eq!(history.after(Revision(9)).unwrap_err(), Compacted { kept_after: Revision(10) });
+        for revision in [11, 13, 14] {
+            put(&mut state, &history, revision);
+        }
+        let revisions = |after| -> Vec<u64> {
+            history.after(Revision(after)).unwrap().0.iter().map(|step| step.revision.0).collect()
+        };
+        assert_eq!(revisions(10), [11, 13, 14]);
+        assert_eq!(revisions(12), [13, 14]);
+        assert_eq!(revisions(14), [] as [u64; 0]);
+        history.jump(Revision(20));
+        assert!(history.after(Revision(14)).is_err());
+        assert_eq!(revisions(20), [] as [u64; 0]);
+    }
+
+    #[test]
+    fn the_ring_is_bounded() {
+        let (mut state, history) = (State::default(), History::new(Revision(0)));
+        for revision in 1..=(REVISIONS_KEPT_MAX as u64 + 5) {
+            put(&mut state, &history, revision);
+        }
+        assert_eq!(history.after(Revision(4)).unwrap_err(), Compacted { kept_after: Revision(5) });
+        assert_eq!(history.after(Revision(5)).unwrap().0.len(), REVISIONS_KEPT_MAX);
+    }
+}

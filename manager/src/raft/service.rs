@@ -1,0 +1,193 @@
+//! What peers ask of this manager. Every Raft call names its cluster, its sender and the node it means, and anybody
+//! else refuses it: a reused address or a wrong cluster cannot do harm.
+
+use futures::{Stream, StreamExt, future};
+use minder_model::{ClusterId, ManagerId};
+use minder_proto::v1::{self, peer_server};
+use minder_raft_store::{ExitReason, Identity, Raft, decode_snapshot_meta};
+use openraft::storage::Snapshot;
+use std::pin::Pin;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::{
+    network::{SNAPSHOT_INSTALL_DEADLINE, SNAPSHOT_PIECE_DEADLINE},
+    node::{Fatal, Node},
+    wire,
+};
+
+/// The `Peer` service of one manager.
+pub struct PeerService {
+    node: Node,
+}
+
+impl PeerService {
+    /// Answers peers for this node.
+    pub fn new(node: Node) -> Self {
+        Self { node }
+    }
+
+    /// The Raft node, if this call is for it.
+    fn raft_for(&self, addressing: Option<&v1::Addressing>) -> Result<Raft, Status> {
+        let addressing = addressing.ok_or_else(|| Status::invalid_argument("addressing: is missing"))?;
+        let Some(identity) = self.node.identity() else {
+            return Err(self.emptied(addressing));
+        };
+        if addressing.cluster_id != identity.cluster.as_str() {
+            return Err(Status::failed_precondition(format!(
+                "this manager belongs to cluster {}, not to {}",
+                identity.cluster, addressing.cluster_id
+            )));
+        }
+        if addressing.to != identity.manager.0 {
+            return Err(Status::failed_precondition(format!(
+                "this is manager {}, not {}",
+                identity.manager, addressing.to
+            )));
+        }
+        self.node.raft().cloned().ok_or_else(|| Status::unavailable("this manager is starting"))
+    }
+
+    /// Somebody calls this manager by an id, but its folder knows of none: the folder was emptied. A manager that
+    /// forgot its vote and its log must never take part under its old id.
+    fn emptied(&self, addressing: &v1::Addressing) -> Status {
+        let message = format!(
+            "cluster {} knows this address as manager {}, but the data folder is empty: its log is lost, so it must not \
+             vote under that id. Remove manager {} from the cluster, then add this one, which gives it a new id; if the \
+             folder was moved by mistake, point --data at it",
+            addressing.cluster_id, addressing.to, addressing.to
+        );
+        self.node.fail(Fatal { exit_code: ExitReason::Emptied.code(), message: message.clone() });
+        Status::failed_precondition(message)
+    }
+}
+
+type Replies = Pin<Box<dyn Stream<Item = Result<v1::AppendReply, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl peer_server::Peer for PeerService {
+    type AppendStreamStream = Replies;
+
+    async fn append_stream(
+        &self,
+        request: Request<Streaming<v1::AppendRequest>>,
+    ) -> Result<Response<Replies>, Status> {
+        let mut requests = request.into_inner();
+        let Some(first) = requests.message().await? else {
+            return Ok(Response::new(futures::stream::empty().boxed()));
+        };
+        let raft = self.raft_for(first.addressing.as_ref())?;
+        let addressing = first.addressing.clone();
+        // A message that cannot be read, or is for somebody else, ends the stream; the leader begins a new one.
+        let all = futures::stream::once(future::ok(first)).chain(requests);
+        let entries = tokio_stream::StreamExt::map_while(all, move |request| {
+            let request = request.ok().filter(|request| request.addressing == addressing)?;
+            wire::append_from_wire(request)
+                .inspect_err(|status| tracing::error!(message = status.message(), "entries from a peer refused"))
+                .ok()
+        });
+        let replies = raft.stream_append(entries).map(|result| match result {
+            Ok(result) => Ok(wire::append_result_to_wire(result)),
+            Err(fatal) => Err(Status::unavailable(fatal.to_string())),
+        });
+        Ok(Response::new(replies.boxed()))
+    }
+
+    async fn append(&self, request: Request<v1::AppendRequest>) -> Result<Response<v1::AppendReply>, Status> {
+        use openraft::raft::AppendEntriesResponse as Answer;
+        let request = request.into_inner();
+        let raft = self.raft_for(request.addressing.as_ref())?;
+        let request = wire::append_from_wire(request)?;
+        let last = request.entries.last().map(|entry| entry.log_id).or(request.prev_log_id);
+        let previous = request.prev_log_id;
+        let answer = raft.append_entries(request).await.map_err(|error| Status::unavailable(error.to_string()))?;
+        let result = match (answer, previous) {
+            (Answer::Success, _) => Ok(last),
+            (Answer::PartialSuccess(upto), _) => Ok(upto),
+            (Answer::Conflict, Some(previous)) => Err(openraft::raft::StreamAppendError::Conflict(previous)),
+            (Answer::Conflict, None) => return Err(Status::internal("a conflict before the first entry")),
+            (Answer::HigherVote(vote), _) => Err(openraft::raft::StreamAppendError::HigherVote(vote)),
+        };
+        Ok(Response::new(wire::append_result_to_wire(result)))
+    }
+
+    async fn vote(&self, request: Request<v1::VoteRequest>) -> Result<Response<v1::VoteReply>, Status> {
+        let request = request.into_inner();
+        let raft = self.raft_for(request.addressing.as_ref())?;
+        let answer = raft
+            .vote(wire::vote_request_from_wire(request)?)
+            .await
+            .map_err(|error| Status::unavailable(error.to_string()))?;
+        Ok(Response::new(wire::vote_response_to_wire(&answer)))
+    }
+
+    async fn pre_vote(&self, request: Request<v1::VoteRequest>) -> Result<Response<v1::VoteReply>, Status> {
+        let request = request.into_inner();
+        let raft = self.raft_for(request.addressing.as_ref())?;
+        let answer = raft
+            .pre_vote(wire::vote_request_from_wire(request)?)
+            .await
+            .map_err(|error| Status::unavailable(error.to_string()))?;
+        Ok(Response::new(wire::vote_response_to_wire(&answer)))
+    }
+
+    async fn transfer_leader(
+        &self,
+        request: Request<v1::TransferRequest>,
+    ) -> Result<Response<v1::TransferReply>, Status> {
+        let request = request.into_inner();
+        let raft = self.raft_for(request.addressing.as_ref())?;
+        let answer = raft
+            .handle_transfer_leader(wire::transfer_from_wire(request)?)
+            .await
+            .map_err(|fatal| Status::unavailable(fatal.to_string()))?;
+        let refused = answer.err().map(|error| error.to_string()).unwrap_or_default();
+        Ok(Response::new(v1::TransferReply { refused }))
+    }
+
+    async fn install_snapshot(
+        &self,
+        request: Request<Streaming<v1::SnapshotChunk>>,
+    ) -> Result<Response<v1::SnapshotReply>, Status> {
+        let mut pieces = request.into_inner();
+        let first = pieces.message().await?.ok_or_else(|| Status::invalid_argument("no piece at all"))?;
+        let raft = self.raft_for(first.addressing.as_ref())?;
+        let vote = wire::vote_from_wire(first.vote)?;
+        let meta = decode_snapshot_meta(&first.meta).map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let refused = |error: std::io::Error| Status::data_loss(format!("snapshot: {error}"));
+        let mut receiver = self.node.store().receive_snapshot().map_err(refused)?;
+        loop {
+            let piece = tokio::time::timeout(SNAPSHOT_PIECE_DEADLINE, pieces.message()).await;
+            match piece.map_err(|_| Status::deadline_exceeded("the snapshot makes no progress"))?? {
+                // A piece goes to the page cache: quick enough for the async thread it is on.
+                Some(piece) => receiver.write(&piece.data).map_err(refused)?,
+                None => break,
+            }
+        }
+        let snapshot = tokio::task::spawn_blocking(|| receiver.finish())
+            .await
+            .map_err(|error| Status::internal(error.to_string()))?
+            .map_err(refused)?;
+        if *snapshot.meta() != meta {
+            return Err(Status::data_loss("the snapshot does not cover what it was announced to"));
+        }
+        let installed = raft.install_full_snapshot(vote, Snapshot { meta, snapshot });
+        let response = tokio::time::timeout(SNAPSHOT_INSTALL_DEADLINE, installed)
+            .await
+            .map_err(|_| Status::deadline_exceeded("the snapshot was not installed in time"))?
+            .map_err(|fatal| Status::unavailable(fatal.to_string()))?;
+        Ok(Response::new(v1::SnapshotReply { vote: Some(wire::vote_to_wire(&response.vote)) }))
+    }
+
+    async fn adopt(&self, request: Request<v1::AdoptRequest>) -> Result<Response<v1::AdoptReply>, Status> {
+        let request = request.into_inner();
+        let cluster = ClusterId::new(request.cluster_id)
+            .map_err(|error| Status::invalid_argument(format!("cluster_id: {error}")))?;
+        let identity = Identity { cluster, manager: ManagerId(request.node_id) };
+        self.node.adopt(identity).await.map_err(|error| Status::failed_precondition(format!("{error:#}")))?;
+        Ok(Response::new(v1::AdoptReply {}))
+    }
+
+    async fn describe(&self, _request: Request<v1::DescribeRequest>) -> Result<Response<v1::DescribeReply>, Status> {
+        Ok(Response::new(self.node.describe()))
+    }
+}

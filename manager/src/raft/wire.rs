@@ -1,0 +1,132 @@
+//! Raft's messages to the wire and back.
+
+use minder_proto::v1;
+use minder_raft_store::{Entry, LogId, TypeConfig, Vote, decode_entry, encode_entry};
+use openraft::{
+    raft::{
+        AppendEntriesRequest, AppendEntriesResponse, StreamAppendError, TransferLeaderRequest, VoteRequest,
+        VoteResponse,
+    },
+    vote::RaftLeaderId,
+};
+use tonic::Status;
+
+type LeaderId = openraft::type_config::alias::LeaderIdOf<TypeConfig>;
+/// What one append comes to.
+pub type AppendResult = Result<Option<LogId>, StreamAppendError<TypeConfig>>;
+
+pub fn vote_to_wire(vote: &Vote) -> v1::RaftVote {
+    v1::RaftVote { term: vote.leader_id.term, node: vote.leader_id.node_id, committed: vote.committed }
+}
+
+pub fn vote_from_wire(vote: Option<v1::RaftVote>) -> Result<Vote, Status> {
+    let vote = vote.ok_or_else(|| Status::invalid_argument("vote: is missing"))?;
+    Ok(match vote.committed {
+        true => Vote::new_committed(vote.term, vote.node),
+        false => Vote::new(vote.term, vote.node),
+    })
+}
+
+pub fn log_id_to_wire(log_id: &LogId) -> v1::LogId {
+    v1::LogId { term: log_id.leader_id.term, node: log_id.leader_id.node_id, index: log_id.index }
+}
+
+pub fn log_id_from_wire(log_id: v1::LogId) -> LogId {
+    LogId::new(LeaderId::new(log_id.term, log_id.node), log_id.index)
+}
+
+pub fn append_to_wire(addressing: v1::Addressing, request: &AppendEntriesRequest<TypeConfig>) -> v1::AppendRequest {
+    v1::AppendRequest {
+        addressing: Some(addressing),
+        vote: Some(vote_to_wire(&request.vote)),
+        previous: request.prev_log_id.as_ref().map(log_id_to_wire),
+        committed: request.leader_commit.as_ref().map(log_id_to_wire),
+        entries: request.entries.iter().map(|entry| encode_entry(entry).into()).collect(),
+    }
+}
+
+pub fn append_from_wire(request: v1::AppendRequest) -> Result<AppendEntriesRequest<TypeConfig>, Status> {
+    let entries: Result<Vec<Entry>, _> = request.entries.iter().map(|bytes| decode_entry(bytes)).collect();
+    Ok(AppendEntriesRequest {
+        vote: vote_from_wire(request.vote)?,
+        prev_log_id: request.previous.map(log_id_from_wire),
+        leader_commit: request.committed.map(log_id_from_wire),
+        entries: entries.map_err(|error| Status::invalid_argument(format!("entries: {error}")))?,
+    })
+}
+
+pub fn append_result_to_wire(result: AppendResult) -> v1::AppendReply {
+    use v1::append_reply::Result as Wire;
+    let result = match result {
+        Ok(upto) => Wire::Matched(v1::Matched { upto: upto.as_ref().map(log_id_to_wire) }),
+        Err(StreamAppendError::Conflict(log_id)) => Wire::Conflict(log_id_to_wire(&log_id)),
+        Err(StreamAppendError::HigherVote(vote)) => Wire::HigherVote(vote_to_wire(&vote)),
+    };
+    v1::AppendReply { result: Some(result) }
+}
+
+pub fn append_result_from_wire(reply: v1::AppendReply) -> Result<AppendResult, Status> {
+    use v1::append_reply::Result as Wire;
+    match reply.result {
+        Some(Wire::Matched(matched)) => Ok(Ok(matched.upto.map(log_id_from_wire))),
+        Some(Wire::Conflict(log_id)) => Ok(Err(StreamAppendError::Conflict(log_id_from_wire(log_id)))),
+        Some(Wire::HigherVote(vote)) => Ok(Err(StreamAppendError::HigherVote(vote_from_wire(Some(vote))?))),
+        None => Err(Status::invalid_argument("result: is missing")),
+    }
+}
+
+/// The unary form of an append's result.
+pub fn append_response(result: AppendResult) -> AppendEntriesResponse<TypeConfig> {
+    match result {
+        Ok(upto) => AppendEntriesResponse::PartialSuccess(upto),
+        Err(StreamAppendError::Conflict(_)) => AppendEntriesResponse::Conflict,
+        Err(StreamAppendError::HigherVote(vote)) => AppendEntriesResponse::HigherVote(vote),
+    }
+}
+
+pub fn vote_request_to_wire(addressing: v1::Addressing, request: &VoteRequest<TypeConfig>) -> v1::VoteRequest {
+    v1::VoteRequest {
+        addressing: Some(addressing),
+        vote: Some(vote_to_wire(&request.vote)),
+        last_log: request.last_log_id.as_ref().map(log_id_to_wire),
+        leadership_transfer: request.leadership_transfer,
+    }
+}
+
+pub fn vote_request_from_wire(request: v1::VoteRequest) -> Result<VoteRequest<TypeConfig>, Status> {
+    Ok(VoteRequest {
+        vote: vote_from_wire(request.vote)?,
+        last_log_id: request.last_log.map(log_id_from_wire),
+        leadership_transfer: request.leadership_transfer,
+    })
+}
+
+pub fn vote_response_to_wire(response: &VoteResponse<TypeConfig>) -> v1::VoteReply {
+    v1::VoteReply {
+        vote: Some(vote_to_wire(&response.vote)),
+        granted: response.vote_granted,
+        last_log: response.last_log_id.as_ref().map(log_id_to_wire),
+    }
+}
+
+pub fn vote_response_from_wire(reply: v1::VoteReply) -> Result<VoteResponse<TypeConfig>, Status> {
+    Ok(VoteResponse {
+        vote: vote_from_wire(reply.vote)?,
+        vote_granted: reply.granted,
+        last_log_id: reply.last_log.map(log_id_from_wire),
+    })
+}
+
+pub fn transfer_to_wire(addressing: v1::Addressing, request: &TransferLeaderRequest<TypeConfig>) -> v1::TransferRequest {
+    v1::TransferRequest {
+        addressing: Some(addressing),
+        from_vote: Some(vote_to_wire(request.from_leader())),
+        to: *request.to_node_id(),
+        last_log: request.last_log_id().map(log_id_to_wire),
+    }
+}
+
+pub fn transfer_from_wire(request: v1::TransferRequest) -> Result<TransferLeaderRequest<TypeConfig>, Status> {
+    let last_log = request.last_log.map(log_id_from_wire);
+    Ok(TransferLeaderRequest::new(vote_from_wire(request.from_vote)?, request.to, last_log))
+}

@@ -1,0 +1,213 @@
+//! The life of a manager process: open, serve, follow leadership, stop in order.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use minder_model::{MESSAGE_BYTES_MAX, RequestId};
+use minder_proto::{FILE_DESCRIPTOR_SET, v1};
+use minder_state::{Command, Expect, Proposal};
+use tokio::{net::TcpListener, signal::unix::SignalKind, sync::watch};
+use tonic::transport::Server;
+
+use crate::{
+    attend::SlaveService,
+    clock::wall_ms,
+    control::ControlService,
+    core::{self, Core},
+    fleet::Fleet,
+    forward::{ForwardLayer, Leader},
+    history::History,
+    logs::LogBroker,
+    raft::{Addresses, Node, PeerService},
+    settings::Settings,
+};
+
+/// A client that sends nothing is asked whether it lives this often, and dropped when it does not answer as long.
+const KEEPALIVE: Duration = Duration::from_secs(5);
+/// Calls that one connection may have open at once.
+const STREAMS_PER_CONNECTION_MAX: u32 = 1_024;
+/// How long open calls may take to end when the process stops; streams do not end by themselves.
+const DRAIN_DEADLINE: Duration = Duration::from_millis(500);
+
+/// Why the process ends with an error.
+pub struct End {
+    /// What the process exits with.
+    pub exit_code: u8,
+    /// What went wrong and what to do.
+    pub message: String,
+}
+
+impl End {
+    fn start(problem: impl std::fmt::Display) -> Self {
+        Self { exit_code: 1, message: problem.to_string() }
+    }
+}
+
+/// Runs a manager until a signal or a fault ends it.
+pub async fn run(settings: Settings) -> Result<(), End> {
+    let (client_listener, client_address) = bind("listen", settings.listen, settings.advertise.as_deref()).await?;
+    let (peer_listener, peer_address) = bind("peer_listen", settings.peer_listen, settings.peer_advertise.as_deref()).await?;
+    let fleet = Arc::new(Fleet::new(settings.silence));
+    let core = open(&settings, Addresses { client: client_address.clone(), peer: peer_address.clone() }, &fleet).await?;
+
+    let (stop, stopping) = watch::channel(false);
+    let peers = tokio::spawn(serve_peers(core.clone(), peer_listener, stopping.clone()));
+    let clients = tokio::spawn(serve_clients(core.clone(), client_listener, stopping));
+    let follower = tokio::spawn(follow_leadership(core.clone()));
+    println!("ready client={client_address} peer={peer_address}");
+    tracing::info!(client_address, peer_address, data = %settings.data.display(), "manager is up");
+
+    let end = wait_for_end(&core).await;
+    if end.is_ok() {
+        core.node.shutdown().await;
+    }
+    follower.abort();
+    stop.send_replace(true);
+    // Streams of slaves and watchers end only with their connection, so the servers are not waited for any longer.
+    let _ = tokio::time::timeout(DRAIN_DEADLINE, async { tokio::join!(peers, clients) }).await;
+    end
+}
+
+async fn open(settings: &Settings, addresses: Addresses, fleet: &Arc<Fleet>) -> Result<Arc<Core>, End> {
+    let client_address = addresses.client.clone();
+    let (node, history) = Node::open(&settings.data, &settings.raft, addresses, |applied| {
+        let history = Arc::new(History::new(applied));
+        let hook = (history.clone(), fleet.clone());
+        (history, crate::raft::Hooks {
+            on_applied: Box::new({
+                let (history, fleet) = hook.clone();
+                move |revision, applied, state| core::on_applied(&history, &fleet, revision, applied, state)
+            }),
+            on_jump: Box::new(move |revision| {
+                hook.0.jump(revision);
+                hook.1.bump();
+            }),
+        })
+    })
+    .await
+    .map_err(|error| End { exit_code: error.exit_reason().code(), message: format!("{:#}", anyhow::Error::from(error)) })?;
+    Ok(Arc::new(Core {
+        node,
+        fleet: fleet.clone(),
+        history,
+        logs: LogBroker::default(),
+        leader: Leader::default(),
+        client_address,
+        disk_floor_bytes: settings.disk_floor_bytes,
+    }))
+}
+
+async fn bind(what: &str, address: SocketAddr, advertise: Option<&str>) -> Result<(TcpListener, String), End> {
+    let listener = TcpListener::bind(address)
+        .await
+        .map_err(|error| End::start(format!("cannot listen at {address} ({what}): {error}; is another manager running there?")))?;
+    let bound = listener.local_addr().map_err(End::start)?;
+    Ok((listener, advertise.map_or_else(|| bound.to_string(), Into::into)))
+}
+
+async fn wait_for_end(core: &Core) -> Result<(), End> {
+    let mut terminate = tokio::signal::unix::signal(SignalKind::terminate()).map_err(End::start)?;
+    let mut interrupt = tokio::signal::unix::signal(SignalKind::interrupt()).map_err(End::start)?;
+    // All may be dropped at their await: the first to come ends the process.
+    tokio::select! {
+        _ = terminate.recv() => Ok(()),
+        _ = interrupt.recv() => Ok(()),
+        fatal = core.node.fatal() => Err(End { exit_code: fatal.exit_code, message: fatal.message }),
+    }
+}
+
+/// Keeps what belongs to being leader alive exactly as long as leadership.
+async fn follow_leadership(core: Arc<Core>) {
+    let mut leadership = core.node.leadership();
+    let mut led_term = None;
+    loop {
+        let now = leadership.borrow_and_update().clone();
+        let term = now.leading.then_some(now.term);
+        match (led_term, term) {
+            (None, Some(term)) => {
+                tracing::info!(term, "this manager leads");
+                core.fleet.lead();
+                name_cluster(&core).await;
+            }
+            (Some(term), None) => {
+                tracing::info!(term, "this manager leads no more");
+                core.fleet.follow();
+            }
+            (None, None) | (Some(_), Some(_)) => {}
+        }
+        led_term = term;
+        if leadership.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// The first write of a cluster's life. Said again by a later leader it is refused, which is as good.
+async fn name_cluster(core: &Core) {
+    let (state, _) = core.node.snapshot_state();
+    let (None, Some(id)) = (state.cluster(), core.cluster_id()) else { return };
+    let Ok(request) = RequestId::new(format!("create-{id}")) else { return };
+    let proposal = Proposal {
+        request,
+        time_ms: wall_ms(),
+        actor: "init".into(),
+        expect: Expect::Anything,
+        command: Command::CreateCluster(id),
+    };
+    if let Err(error) = core.node.propose(proposal).await {
+        tracing::warn!(%error, "the cluster is not named yet; the next leader tries again");
+    }
+}
+
+async fn serve_peers(core: Arc<Core>, listener: TcpListener, stopping: watch::Receiver<bool>) {
+    let service = v1::peer_server::PeerServer::new(PeerService::new(core.node.clone()))
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(MESSAGE_BYTES_MAX);
+    let served = server().add_service(service).serve_with_incoming_shutdown(incoming(listener), stopped(stopping)).await;
+    if let Err(error) = served {
+        tracing::error!(%error, "serving managers ended");
+    }
+}
+
+async fn serve_clients(core: Arc<Core>, listener: TcpListener, stopping: watch::Receiver<bool>) {
+    let (health, health_service) = tonic_health::server::health_reporter();
+    health.set_serving::<v1::control_server::ControlServer<ControlService>>().await;
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .build_v1()
+        .expect("the descriptor set was compiled with this program");
+    let control = v1::control_server::ControlServer::new(ControlService::new(core.clone()))
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(MESSAGE_BYTES_MAX);
+    let slaves = v1::slave_server::SlaveServer::new(SlaveService::new(core.clone()))
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(MESSAGE_BYTES_MAX);
+    let served = server()
+        .layer(ForwardLayer::new(core))
+        .add_service(health_service)
+        .add_service(reflection)
+        .add_service(control)
+        .add_service(slaves)
+        .serve_with_incoming_shutdown(incoming(listener), stopped(stopping))
+        .await;
+    if let Err(error) = served {
+        tracing::error!(%error, "serving users and slaves ended");
+    }
+}
+
+fn server() -> Server {
+    Server::builder()
+        .tcp_nodelay(true)
+        .http2_keepalive_interval(Some(KEEPALIVE))
+        .http2_keepalive_timeout(Some(KEEPALIVE))
+        .max_concurrent_streams(Some(STREAMS_PER_CONNECTION_MAX))
+}
+
+fn incoming(listener: TcpListener) -> tonic::transport::server::TcpIncoming {
+    tonic::transport::server::TcpIncoming::from(listener).with_nodelay(Some(true))
+}
+
+async fn stopped(mut stopping: watch::Receiver<bool>) {
+    // A sender that is gone means the same.
+    let _ = stopping.wait_for(|stop| *stop).await;
+}
