@@ -1,0 +1,290 @@
+//! Starting the program: everything is prepared, then one fork, a list of steps in the child, and exec. A step that
+//! fails reports itself and its errno through a pipe that a successful exec closes.
+
+use std::{
+    ffi::{CStr, CString},
+    fs::File,
+    io::{self, Read},
+    os::fd::AsRawFd,
+};
+
+use minder_shim::{launch::Launch, record::Step};
+
+use crate::sys::{check, pipe};
+
+/// A start that came to nothing.
+pub struct Failed {
+    /// Which step.
+    pub step: Step,
+    /// The kernel's reason.
+    pub errno: i32,
+}
+
+/// A started program.
+pub struct Started {
+    /// Its pid.
+    pub pid: i32,
+    /// Reading end of its standard output.
+    pub stdout: File,
+    /// Reading end of its standard error, unless it goes with standard output.
+    pub stderr: Option<File>,
+}
+
+/// Starts the program.
+pub fn start(launch: &Launch) -> Result<Started, Failed> {
+    let prepared = Prepared::new(launch)?;
+    let fork_failed = |error: io::Error| Failed { step: Step::Fork, errno: error.raw_os_error().unwrap_or_default() };
+    let (stdout, stdout_write) = pipe().map_err(fork_failed)?;
+    let (stderr, stderr_write) = match launch.log_combine {
+        true => (None, None),
+        false => pipe().map(|(read, write)| (Some(read), Some(write))).map_err(fork_failed)?,
+    };
+    let (mut report, report_write) = pipe().map_err(fork_failed)?;
+    // SAFETY: this process has one thread, so the child may do anything until it executes or exits.
+    match unsafe { libc::fork() } {
+        -1 => Err(fork_failed(io::Error::last_os_error())),
+        0 => {
+            let stderr_fd = stderr_write.as_ref().unwrap_or(&stdout_write).as_raw_fd();
+            let failed = prepared.become_program(launch, stdout_write.as_raw_fd(), stderr_fd);
+            let message = [failed.step.number(), 0, 0, 0]
+                .into_iter()
+                .chain(failed.errno.to_le_bytes())
+                .collect::<Vec<u8>>();
+            // SAFETY: writes eight bytes from a live buffer, then ends this process without running anything else.
+            unsafe {
+                libc::write(report_write.as_raw_fd(), message.as_ptr().cast(), message.len());
+                libc::_exit(127);
+            }
+        }
+        pid => {
+            drop(report_write);
+            let mut message = Vec::new();
+            // A pipe that breaks means that exec succeeded or the child was killed; the wait will tell.
+            let _ = report.read_to_end(&mut message);
+            match message.as_slice() {
+                [step, _, _, _, errno @ ..] if errno.len() == 4 => {
+                    let errno = i32::from_le_bytes([errno[0], errno[1], errno[2], errno[3]]);
+                    // SAFETY: waits for the child that has just said that it exits.
+                    unsafe { libc::waitpid(pid, std::ptr::null_mut(), 0) };
+                    Err(Failed { step: Step::from_number(*step), errno })
+                }
+                _ => Ok(Started { pid, stdout, stderr }),
+            }
+        }
+    }
+}
+
+/// Everything that needs memory or look-ups, done before the fork.
+struct Prepared {
+    /// Paths to try, in order.
+    paths: Vec<CString>,
+    argv: Vec<CString>,
+    envp: Vec<CString>,
+    working_directory: CString,
+    cgroup_procs: Option<CString>,
+    account: Option<Account>,
+    groups_of: Option<CString>,
+}
+
+struct Account {
+    uid: libc::uid_t,
+    gid: libc::gid_t,
+}
+
+fn text(bytes: &[u8], step: Step) -> Result<CString, Failed> {
+    CString::new(bytes).map_err(|_| Failed { step, errno: libc::EINVAL })
+}
+
+impl Prepared {
+    fn new(launch: &Launch) -> Result<Self, Failed> {
+        let user = if launch.user.is_empty() { None } else { Some(find_user(&launch.user)?) };
+        let group = if launch.group.is_empty() { None } else { Some(find_group(&launch.group)?) };
+        // SAFETY: getegid and geteuid only read.
+        let (own_uid, own_gid) = unsafe { (libc::geteuid(), libc::getegid()) };
+        let account = (user.is_some() || group.is_some()).then(|| Account {
+            uid: user.as_ref().map_or(own_uid, |user| user.uid),
+            gid: group.or(user.as_ref().map(|user| user.gid)).unwrap_or(own_gid),
+        });
+        let mut env = launch.env.clone();
+        let described = user.as_ref().map_or_else(|| describe(own_uid), |user| Some(user.clone()));
+        if let Some(user) = described {
+            let known: [(&[u8], &[u8]); 4] =
+                [(b"HOME", &user.home), (b"USER", &user.name), (b"LOGNAME", &user.name), (b"SHELL", &user.shell)];
+            for (key, value) in known {
+                if !env.iter().any(|(there, _)| there == key) && !value.is_empty() {
+                    env.push((key.to_vec(), value.to_vec()));
+                }
+            }
+        }
+        let envp: Result<Vec<_>, _> =
+            env.iter().map(|(key, value)| text(&[key, b"=".as_slice(), value].concat(), Step::Exec)).collect();
+        let argv: Result<Vec<_>, _> =
+            std::iter::once(&launch.command).chain(&launch.args).map(|arg| text(arg, Step::Exec)).collect();
+        let directory: &[u8] = if launch.working_directory.is_empty() { b"/" } else { &launch.working_directory };
+        let cgroup_procs = match launch.cgroup.is_empty() {
+            true => None,
+            false => Some(text(&[&launch.cgroup, b"/cgroup.procs".as_slice()].concat(), Step::Cgroup)?),
+        };
+        Ok(Self {
+            paths: candidates(launch, &env)?,
+            argv: argv?,
+            envp: envp?,
+            working_directory: text(directory, Step::WorkingDirectory)?,
+            cgroup_procs,
+            groups_of: user.as_ref().map(|user| text(&user.name, Step::User)).transpose()?,
+            account,
+        })
+    }
+
+    /// Runs in the child and returns only when a step failed.
+    fn become_program(&self, launch: &Launch, stdout: i32, stderr: i32) -> Failed {
+        match self.steps(launch, stdout, stderr) {
+            Ok(never) => match never {},
+            Err(failed) => failed,
+        }
+    }
+
+    fn steps(&self, launch: &Launch, stdout: i32, stderr: i32) -> Result<std::convert::Infallible, Failed> {
+        let at = |step: Step| move |error: io::Error| Failed { step, errno: error.raw_os_error().unwrap_or_default() };
+        // SAFETY: every pointer below is to memory of this process that outlives the call; nothing else runs here.
+        unsafe {
+            // A session of its own: a program that signals its session reaches nobody else.
+            check(libc::setsid()).map_err(at(Step::Fork))?;
+            if let Some(procs) = &self.cgroup_procs {
+                let fd = check(libc::open(procs.as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC)).map_err(at(Step::Cgroup))?;
+                check(libc::write(fd, c"0".as_ptr().cast(), 1) as i32).map_err(at(Step::Cgroup))?;
+            }
+            let null = check(libc::open(c"/dev/null".as_ptr(), libc::O_RDONLY)).map_err(at(Step::Fork))?;
+            for (from, to) in [(null, 0), (stdout, 1), (stderr, 2)] {
+                check(libc::dup2(from, to)).map_err(at(Step::Fork))?;
+            }
+            for (resource, soft, hard) in &launch.limits {
+                let limit = libc::rlimit { rlim_cur: *soft, rlim_max: *hard };
+                check(libc::setrlimit(*resource as _, &raw const limit)).map_err(at(Step::Limit))?;
+            }
+            if let Some(score) = launch.oom_score_adjust {
+                std::fs::write("/proc/self/oom_score_adj", score.to_string()).map_err(at(Step::OomScore))?;
+            }
+            if let Some(nice) = launch.nice {
+                check(libc::setpriority(libc::PRIO_PROCESS, 0, nice)).map_err(at(Step::Nice))?;
+            }
+            if let Some(umask) = launch.umask {
+                libc::umask(umask);
+            }
+            if let Some(account) = &self.account {
+                self.become_account(account)?;
+            }
+            check(libc::chdir(self.working_directory.as_ptr())).map_err(at(Step::WorkingDirectory))?;
+            reset_signals();
+            self.execute().map_err(at(Step::Exec))
+        }
+    }
+
+    fn become_account(&self, account: &Account) -> Result<(), Failed> {
+        let at = |step: Step| move |error: io::Error| Failed { step, errno: error.raw_os_error().unwrap_or_default() };
+        // SAFETY: the name is a live C string; the other arguments are integers. Groups first: afterwards there is no right.
+        unsafe {
+            match &self.groups_of {
+                Some(name) => check(libc::initgroups(name.as_ptr(), account.gid)).map_err(at(Step::Group))?,
+                None => check(libc::setgroups(1, &raw const account.gid)).map_err(at(Step::Group))?,
+            };
+            check(libc::setresgid(account.gid, account.gid, account.gid)).map_err(at(Step::Group))?;
+            check(libc::setresuid(account.uid, account.uid, account.uid)).map_err(at(Step::User))?;
+        }
+        Ok(())
+    }
+
+    /// Tries the paths as execvp(3) does: a file that may not be executed is remembered while the search goes on.
+    fn execute(&self) -> io::Result<std::convert::Infallible> {
+        let pointers = |texts: &[CString]| -> Vec<*const libc::c_char> {
+            texts.iter().map(|text| text.as_ptr()).chain([std::ptr::null()]).collect()
+        };
+        let (argv, envp) = (pointers(&self.argv), pointers(&self.envp));
+        let mut refused = None;
+        for path in &self.paths {
+            // SAFETY: both arrays end with a null pointer and point to live C strings.
+            unsafe { libc::execve(path.as_ptr(), argv.as_ptr(), envp.as_ptr()) };
+            let error = io::Error::last_os_error();
+            match error.raw_os_error() {
+                Some(libc::ENOENT | libc::ENOTDIR) => {}
+                Some(libc::EACCES) => refused = Some(error),
+                _ => return Err(error),
+            }
+        }
+        Err(refused.unwrap_or_else(|| io::Error::from_raw_os_error(libc::ENOENT)))
+    }
+}
+
+/// Where the program may be.
+fn candidates(launch: &Launch, env: &[(Vec<u8>, Vec<u8>)]) -> Result<Vec<CString>, Failed> {
+    if launch.command.contains(&b'/') {
+        return Ok(vec![text(&launch.command, Step::Exec)?]);
+    }
+    let default: &[u8] = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+    let path = env.iter().find(|(key, _)| key == b"PATH").map_or(default, |(_, value)| value.as_slice());
+    let directories = path.split(|byte| *byte == b':').filter(|directory| !directory.is_empty());
+    directories.map(|directory| text(&[directory, b"/", &launch.command].concat(), Step::Exec)).collect()
+}
+
+/// Programs expect the defaults, not what a supervisor ignores or blocks.
+fn reset_signals() {
+    // SAFETY: integer arguments and a set that sigemptyset initialises.
+    unsafe {
+        for signal in 1..65 {
+            libc::signal(signal, libc::SIG_DFL);
+        }
+        let mut none = std::mem::zeroed();
+        libc::sigemptyset(&raw mut none);
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
+    }
+}
+
+#[derive(Clone)]
+struct User {
+    uid: libc::uid_t,
+    gid: libc::gid_t,
+    name: Vec<u8>,
+    home: Vec<u8>,
+    shell: Vec<u8>,
+}
+
+fn find_user(text_or_number: &[u8]) -> Result<User, Failed> {
+    let name = text(text_or_number, Step::User)?;
+    // SAFETY: getpwnam gives null or a record that is copied before the next look-up; there is one thread.
+    let found = unsafe { copy_user(libc::getpwnam(name.as_ptr())) };
+    let by_number = || {
+        let uid = std::str::from_utf8(text_or_number).ok()?.parse().ok()?;
+        Some(describe(uid).unwrap_or(User { uid, gid: uid, name: Vec::new(), home: Vec::new(), shell: Vec::new() }))
+    };
+    found.or_else(by_number).ok_or(Failed { step: Step::User, errno: libc::ENOENT })
+}
+
+fn describe(uid: libc::uid_t) -> Option<User> {
+    // SAFETY: as in `find_user`.
+    unsafe { copy_user(libc::getpwuid(uid)) }
+}
+
+/// # Safety
+/// `record` is null or points to a record of the password database.
+unsafe fn copy_user(record: *const libc::passwd) -> Option<User> {
+    // SAFETY: by contract the record and its texts are valid until the next look-up.
+    unsafe {
+        let record = record.as_ref()?;
+        let copy = |text: *const libc::c_char| if text.is_null() { Vec::new() } else { CStr::from_ptr(text).to_bytes().to_vec() };
+        Some(User {
+            uid: record.pw_uid,
+            gid: record.pw_gid,
+            name: copy(record.pw_name),
+            home: copy(record.pw_dir),
+            shell: copy(record.pw_shell),
+        })
+    }
+}
+
+fn find_group(text_or_number: &[u8]) -> Result<libc::gid_t, Failed> {
+    let name = text(text_or_number, Step::Group)?;
+    // SAFETY: getgrnam gives null or a record that is read at once; there is one thread.
+    let found = unsafe { libc::getgrnam(name.as_ptr()).as_ref().map(|record| record.gr_gid) };
+    let by_number = || std::str::from_utf8(text_or_number).ok()?.parse().ok();
+    found.or_else(by_number).ok_or(Failed { step: Step::Group, errno: libc::ENOENT })
+}

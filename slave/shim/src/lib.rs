@@ -1,0 +1,37 @@
+//! What a shim and its slave say to each other and leave on disk. Shims live for months, over many versions of the
+//! slave, so everything here is frozen per version and every decoder takes any bytes.
+//!
+//! The program itself is `src/main.rs`: one thread, no async, one incarnation.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod bytes;
+pub mod identity;
+pub mod launch;
+pub mod protocol;
+pub mod record;
+
+pub use bytes::Malformed;
+
+/// Names of files in an incarnation's bundle.
+pub mod bundle {
+    /// What to run; written by the slave before the shim starts.
+    pub const LAUNCH: &str = "launch";
+    /// What has become of it; written by the shim.
+    pub const RECORD: &str = "record";
+    /// Held by the shim as long as it lives.
+    pub const LOCK: &str = "lock";
+    /// Where the slave speaks to the shim.
+    pub const SOCKET: &str = "sock";
+}
+
+/// Exit codes of a shim that never got as far as a record.
+pub mod exit {
+    /// Wrong arguments.
+    pub const USAGE: i32 = 64;
+    /// The launch file cannot be read.
+    pub const LAUNCH: i32 = 65;
+    /// Another shim holds this incarnation.
+    pub const LOCKED: i32 = 66;
+    /// The record or socket cannot be made.
+    pub const BUNDLE: i32 = 67;
+}

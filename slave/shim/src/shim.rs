@@ -1,0 +1,401 @@
+//! The loop: wait for the program, its output, the slave or a deadline; act; write the record when something changed.
+
+use std::{
+    ffi::OsStr,
+    fs::{File, OpenOptions},
+    io::{self, Read},
+    os::{
+        fd::{AsRawFd, OwnedFd},
+        unix::ffi::OsStrExt,
+    },
+    path::{Path, PathBuf},
+    process::exit,
+    time::{Duration, Instant},
+};
+
+use minder_shim::{
+    bundle, identity,
+    launch::Launch,
+    protocol::{Request, Scope},
+    record::{End, FILE_BYTES, Record, Stage, Step},
+};
+
+use crate::{
+    child,
+    logs::LogFile,
+    socket::Socket,
+    sys::{self, Reap, Reaped},
+    tree,
+};
+
+/// While the tree is being ended it is looked at this often.
+const KILL_INTERVAL: Duration = Duration::from_millis(10);
+/// A daemon's pid file is looked for this often.
+const DAEMON_INTERVAL: Duration = Duration::from_millis(20);
+/// Output that the disk does not take is tried again this often where the program waits for it.
+const BLOCKED_INTERVAL: Duration = Duration::from_millis(200);
+/// An ended incarnation whose slave never comes leaves its record on disk and goes.
+const UNCLAIMED: Duration = Duration::from_secs(24 * 60 * 60);
+/// One read of a pipe: what a default pipe holds.
+const READ_BYTES: usize = 64 * 1024;
+
+/// One output stream on its way.
+struct Stream {
+    pipe: Option<File>,
+    /// Index of its file in `Shim::logs`.
+    log: usize,
+    /// Output that the disk did not take yet, where the program waits for it.
+    pending: Vec<u8>,
+}
+
+/// One incarnation.
+pub struct Shim {
+    launch: Launch,
+    record: Record,
+    record_file: File,
+    socket: Socket,
+    child_ended: OwnedFd,
+    streams: Vec<Stream>,
+    logs: Vec<LogFile>,
+    buffer: Vec<u8>,
+    /// Set while a daemon's launcher runs or its daemon is looked for.
+    daemon_deadline: Option<Instant>,
+    launcher_ended: bool,
+    killing: bool,
+    /// There are no children at all any more.
+    tree_gone: bool,
+    ended_at: Option<Instant>,
+}
+
+impl Shim {
+    /// Makes the record and the socket; nothing has been started yet.
+    pub fn prepare(launch: Launch) -> io::Result<Self> {
+        let record_file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(bundle::RECORD)?;
+        io::Write::write_all(&mut &record_file, &[0; FILE_BYTES as usize])?;
+        record_file.sync_all()?;
+        let own = std::process::id();
+        let record = Record {
+            boot_id: identity::boot_id(),
+            shim_pid: own,
+            shim_ticks: identity::stat(own).map_or(0, |stat| stat.start_ticks),
+            ..Record::default()
+        };
+        let mut shim = Self {
+            launch,
+            record,
+            record_file,
+            socket: Socket::listen()?,
+            child_ended: sys::child_signal_fd()?,
+            streams: Vec::new(),
+            logs: Vec::new(),
+            buffer: vec![0; READ_BYTES],
+            daemon_deadline: None,
+            launcher_ended: false,
+            killing: false,
+            tree_gone: false,
+            ended_at: None,
+        };
+        shim.changed();
+        Ok(shim)
+    }
+
+    /// Starts the program and stays until its end was taken note of.
+    pub fn run(&mut self) -> ! {
+        self.start();
+        loop {
+            self.wait();
+            self.reap();
+            self.look_for_daemon();
+            self.keep_killing();
+            self.finish();
+            if self.ended_at.is_some_and(|at| at.elapsed() >= UNCLAIMED) {
+                exit(0);
+            }
+        }
+    }
+
+    fn start(&mut self) {
+        self.record.started_at_ms = sys::wall_ms();
+        if let Err(errno) = self.open_logs() {
+            return self.start_failed(Step::Logs, errno);
+        }
+        match child::start(&self.launch) {
+            Err(failed) => self.start_failed(failed.step, failed.errno),
+            Ok(started) => {
+                let last = self.logs.len() - 1;
+                for (pipe, log) in [(Some(started.stdout), 0), (started.stderr, last)] {
+                    if let Some(pipe) = pipe
+                        && sys::set_nonblocking(pipe.as_raw_fd()).is_ok()
+                    {
+                        self.streams.push(Stream { pipe: Some(pipe), log, pending: Vec::new() });
+                    }
+                }
+                self.take_main(started.pid as u32);
+                self.record.stage = Stage::Running;
+                let timeout = self.launch.daemon.as_ref().map(|daemon| Duration::from_millis(daemon.launch_timeout_ms));
+                self.daemon_deadline = timeout.map(|timeout| Instant::now() + timeout);
+                self.changed();
+            }
+        }
+    }
+
+    fn open_logs(&mut self) -> Result<(), i32> {
+        let directory = PathBuf::from(OsStr::from_bytes(&self.launch.log_directory));
+        let names: &[&str] = if self.launch.log_combine { &["stdout.log"] } else { &["stdout.log", "stderr.log"] };
+        let opened: io::Result<Vec<LogFile>> = std::fs::create_dir_all(&directory).and_then(|()| {
+            names
+                .iter()
+                .map(|name| LogFile::open(directory.join(name), self.launch.log_bytes_max, self.launch.log_files_max))
+                .collect()
+        });
+        self.logs = opened.map_err(|error| error.raw_os_error().unwrap_or_default())?;
+        Ok(())
+    }
+
+    fn start_failed(&mut self, step: Step, errno: i32) {
+        self.record.failed_step = step;
+        self.record.failed_errno = errno;
+        self.record.ended_at_ms = sys::wall_ms();
+        self.record.stage = Stage::StartFailed;
+        self.ended_at = Some(Instant::now());
+        self.changed();
+    }
+
+    fn take_main(&mut self, pid: u32) {
+        self.record.main_pid = pid;
+        self.record.main_ticks = identity::stat(pid).map_or(0, |stat| stat.start_ticks);
+    }
+
+    /// Waits for whatever comes first and deals with descriptors.
+    fn wait(&mut self) {
+        let (listener, connection) = self.socket.descriptors();
+        let mut fds = vec![self.child_ended.as_raw_fd(), listener, connection];
+        fds.extend(self.streams.iter().map(|stream| match &stream.pipe {
+            Some(pipe) if stream.pending.is_empty() => pipe.as_raw_fd(),
+            Some(_) | None => -1,
+        }));
+        let mut fds: Vec<libc::pollfd> =
+            fds.into_iter().map(|fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 }).collect();
+        sys::poll(&mut fds, self.timeout_ms());
+        let ready: Vec<bool> = fds.iter().map(|fd| fd.revents != 0).collect();
+        if ready[0] {
+            sys::drain(&self.child_ended);
+        }
+        for stream in 0..self.streams.len() {
+            if ready[3 + stream] || !self.streams[stream].pending.is_empty() {
+                self.pump(stream);
+            }
+        }
+        // The old connection before the new one: what a slave said before it was replaced still counts.
+        if ready[2] {
+            self.answer();
+        }
+        if ready[1] {
+            self.socket.accept();
+            self.answer();
+        }
+    }
+
+    fn timeout_ms(&self) -> i32 {
+        let mut timeout = match self.ended_at {
+            Some(at) => UNCLAIMED.saturating_sub(at.elapsed()) + Duration::from_millis(1),
+            None => Duration::from_secs(3_600),
+        };
+        if self.killing {
+            timeout = timeout.min(KILL_INTERVAL);
+        }
+        if let Some(deadline) = self.daemon_deadline {
+            let look = if self.launcher_ended { DAEMON_INTERVAL } else { Duration::MAX };
+            timeout = timeout.min(look).min(deadline.saturating_duration_since(Instant::now()) + Duration::from_millis(1));
+        }
+        if self.streams.iter().any(|stream| !stream.pending.is_empty()) {
+            timeout = timeout.min(BLOCKED_INTERVAL);
+        }
+        timeout.as_millis().min(i32::MAX as u128) as i32
+    }
+
+    /// Moves output from a pipe to its file: one read, so that nobody else waits long.
+    fn pump(&mut self, at: usize) {
+        let Self { streams, logs, buffer, launch, .. } = self;
+        let stream = &mut streams[at];
+        let log = &mut logs[stream.log];
+        if !stream.pending.is_empty() {
+            let written = log.write(&stream.pending);
+            stream.pending.drain(..written);
+            return;
+        }
+        let Some(pipe) = &mut stream.pipe else { return };
+        match pipe.read(buffer) {
+            Ok(0) => stream.pipe = None,
+            Ok(read) if launch.log_block => {
+                let written = log.write(&buffer[..read]);
+                stream.pending.extend_from_slice(&buffer[written..read]);
+            }
+            Ok(read) => log.write_or_drop(&buffer[..read]),
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
+            Err(_) => stream.pipe = None,
+        }
+    }
+
+    fn answer(&mut self) {
+        for request in self.socket.requests() {
+            match request {
+                Request::Hello { .. } => self.socket.tell(&self.record),
+                Request::Signal { signal, scope } => self.signal(signal, scope),
+                Request::KillTree => self.killing = self.ended_at.is_none(),
+                Request::Release if self.ended_at.is_some() => exit(0),
+                // The end has not come yet, so it cannot have been taken note of.
+                Request::Release => {}
+            }
+        }
+    }
+
+    /// Signals only processes that are children here and not reaped yet, so that no pid can have passed on.
+    fn signal(&mut self, signal: i32, scope: Scope) {
+        let main = self.record.main_pid as libc::pid_t;
+        if self.record.stage != Stage::Running || main <= 0 {
+            return;
+        }
+        // SAFETY: kill and getpgid take integers; the main process is an unreaped child of this process.
+        unsafe {
+            match scope {
+                Scope::Main => {
+                    libc::kill(main, signal);
+                }
+                Scope::Group => {
+                    let group = libc::getpgid(main);
+                    // Never this shim's own group.
+                    if group > 1 && group != libc::getpgrp() {
+                        libc::killpg(group, signal);
+                    }
+                }
+                Scope::All => tree::signal(signal),
+            }
+        }
+    }
+
+    fn reap(&mut self) {
+        loop {
+            match sys::reap() {
+                Reap::One(reaped) => self.reaped(&reaped),
+                Reap::NoneEnded => return,
+                Reap::NoneLeft => {
+                    self.tree_gone = true;
+                    return;
+                }
+            }
+        }
+    }
+
+    fn reaped(&mut self, reaped: &Reaped) {
+        self.record.cpu_ms += reaped.cpu_ms;
+        if reaped.pid as u32 != self.record.main_pid || self.record.stage != Stage::Running {
+            return;
+        }
+        let end = end_of(reaped.status);
+        if self.daemon_deadline.is_some() && !self.launcher_ended && end == End::Code(0) {
+            self.launcher_ended = true;
+            return;
+        }
+        self.record.end = end;
+        self.record.memory_peak_bytes = reaped.memory_peak_bytes;
+        self.record.ended_at_ms = sys::wall_ms();
+        self.record.stage = Stage::Draining;
+        self.daemon_deadline = None;
+        // What the main process leaves behind must not meet the next incarnation.
+        self.killing = true;
+        self.changed();
+    }
+
+    /// After a daemon's launcher has ended well: the pid file's process, or the oldest one that stayed.
+    fn look_for_daemon(&mut self) {
+        let (Some(deadline), Some(daemon)) = (self.daemon_deadline, &self.launch.daemon) else { return };
+        let overdue = Instant::now() >= deadline;
+        if !self.launcher_ended {
+            if overdue {
+                self.daemon_failed(libc::ETIMEDOUT);
+            }
+            return;
+        }
+        let by_file = pid_in(&daemon.pid_file).filter(|pid| tree::is_child(*pid));
+        let found = if daemon.pid_file.is_empty() || overdue { by_file.or_else(tree::oldest_child) } else { by_file };
+        match found {
+            Some(pid) => {
+                self.take_main(pid);
+                self.daemon_deadline = None;
+                self.changed();
+            }
+            None if overdue || self.tree_gone => self.daemon_failed(libc::ESRCH),
+            None => {}
+        }
+    }
+
+    fn daemon_failed(&mut self, errno: i32) {
+        self.daemon_deadline = None;
+        self.record.failed_step = Step::Daemon;
+        self.record.failed_errno = errno;
+        self.record.ended_at_ms = sys::wall_ms();
+        self.record.stage = Stage::Draining;
+        self.killing = true;
+        self.changed();
+    }
+
+    fn keep_killing(&mut self) {
+        if self.killing {
+            tree::kill(Path::new(OsStr::from_bytes(&self.launch.cgroup)));
+        }
+    }
+
+    /// The end: the tree is gone and its output is written.
+    fn finish(&mut self) {
+        if self.record.stage != Stage::Draining || !self.tree_gone {
+            return;
+        }
+        for at in 0..self.streams.len() {
+            self.drain(at);
+        }
+        self.killing = false;
+        self.record.dropped_bytes = self.logs.iter().map(|log| log.dropped).sum();
+        self.record.stage = if self.record.failed_step == Step::None { Stage::Ended } else { Stage::StartFailed };
+        self.ended_at = Some(Instant::now());
+        self.changed();
+    }
+
+    /// The last of a stream. Whoever may still hold its other end is none of ours, so it is not waited for; what a full
+    /// disk does not take now is dropped.
+    fn drain(&mut self, at: usize) {
+        let Self { streams, logs, buffer, .. } = self;
+        let stream = &mut streams[at];
+        let log = &mut logs[stream.log];
+        log.write_or_drop(&std::mem::take(&mut stream.pending));
+        if let Some(mut pipe) = stream.pipe.take() {
+            while let Ok(read) = pipe.read(buffer)
+                && read > 0
+            {
+                log.write_or_drop(&buffer[..read]);
+            }
+        }
+    }
+
+    /// Writes the record, then tells the slave. A record that cannot be written is still told.
+    fn changed(&mut self) {
+        self.record.sequence += 1;
+        let _ = self.record.write(&self.record_file);
+        self.socket.tell(&self.record);
+    }
+}
+
+fn end_of(status: i32) -> End {
+    if libc::WIFEXITED(status) {
+        End::Code(libc::WEXITSTATUS(status) as u8)
+    } else {
+        End::Signal(libc::WTERMSIG(status) as u8, libc::WCOREDUMP(status))
+    }
+}
+
+fn pid_in(file: &[u8]) -> Option<u32> {
+    if file.is_empty() {
+        return None;
+    }
+    std::fs::read_to_string(OsStr::from_bytes(file)).ok()?.trim().parse().ok()
+}

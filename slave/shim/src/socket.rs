@@ -1,0 +1,89 @@
+//! The slave's connection. One at a time; a new one takes the old one's place, for it is a restarted slave. Nothing here
+//! waits: a slave that does not read loses its connection, not the shim its time.
+
+use std::{
+    fs,
+    io::{self, Read, Write},
+    os::{
+        fd::{AsRawFd, RawFd},
+        unix::net::{UnixListener, UnixStream},
+    },
+};
+
+use minder_shim::{
+    bundle,
+    protocol::{Request, encode_record, next_frame},
+    record::Record,
+};
+
+/// The socket and whoever is connected.
+pub struct Socket {
+    listener: UnixListener,
+    connection: Option<UnixStream>,
+    buffer: Vec<u8>,
+}
+
+impl Socket {
+    /// Listens in the bundle.
+    pub fn listen() -> io::Result<Self> {
+        match fs::remove_file(bundle::SOCKET) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
+        let listener = UnixListener::bind(bundle::SOCKET)?;
+        listener.set_nonblocking(true)?;
+        Ok(Self { listener, connection: None, buffer: Vec::new() })
+    }
+
+    /// Descriptors to wait for; -1 is nobody.
+    pub fn descriptors(&self) -> (RawFd, RawFd) {
+        (self.listener.as_raw_fd(), self.connection.as_ref().map_or(-1, AsRawFd::as_raw_fd))
+    }
+
+    /// Takes a new connection in place of the old one.
+    pub fn accept(&mut self) {
+        if let Ok((connection, _)) = self.listener.accept()
+            && connection.set_nonblocking(true).is_ok()
+        {
+            self.connection = Some(connection);
+            self.buffer.clear();
+        }
+    }
+
+    /// Whole requests that have come in. A connection that ends or speaks nonsense is dropped.
+    pub fn requests(&mut self) -> Vec<Request> {
+        let mut requests = Vec::new();
+        let Some(connection) = &mut self.connection else { return requests };
+        let mut bytes = [0; 1_024];
+        let mut ended = loop {
+            match connection.read(&mut bytes) {
+                Ok(0) => break true,
+                Ok(read) => self.buffer.extend_from_slice(&bytes[..read]),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => break error.kind() != io::ErrorKind::WouldBlock,
+            }
+        };
+        while let Some(frame) = next_frame(&mut self.buffer).transpose() {
+            match frame.and_then(|content| Request::decode(&content)) {
+                Ok(request) => requests.push(request),
+                Err(_) => {
+                    ended = true;
+                    break;
+                }
+            }
+        }
+        if ended {
+            self.connection = None;
+        }
+        requests
+    }
+
+    /// Tells whoever is connected.
+    pub fn tell(&mut self, record: &Record) {
+        if let Some(connection) = &mut self.connection
+            && connection.write_all(&encode_record(record)).is_err()
+        {
+            self.connection = None;
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! The few calls to the kernel that std has no words for.
+
+use std::{
+    fs::File,
+    io,
+    os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
+};
+
+/// Leaves the slave's session, becomes the reaper of everything that is orphaned below, and lets nothing but the slave
+/// and a KILL end it.
+pub fn detach() {
+    // SAFETY: these change flags of this process alone and take no memory.
+    unsafe {
+        libc::setsid();
+        libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
+        libc::prctl(libc::PR_SET_NAME, c"minder-shim".as_ptr());
+        for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM, libc::SIGPIPE, libc::SIGXFSZ] {
+            libc::signal(signal, libc::SIG_IGN);
+        }
+    }
+}
+
+/// The wall clock, milliseconds since 1970.
+pub fn wall_ms() -> u64 {
+    std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |since| since.as_millis() as u64)
+}
+
+/// The result of a call that answers -1 on failure.
+pub fn check(result: i32) -> io::Result<i32> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+/// A pipe whose ends are not passed on to programs.
+pub fn pipe() -> io::Result<(File, File)> {
+    let mut ends = [0; 2];
+    // SAFETY: pipe2 writes two descriptors into the array; both are owned from here on.
+    unsafe {
+        check(libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC))?;
+        Ok((File::from_raw_fd(ends[0]), File::from_raw_fd(ends[1])))
+    }
+}
+
+/// Reading and writing never wait.
+pub fn set_nonblocking(fd: RawFd) -> io::Result<()> {
+    // SAFETY: fcntl with integer arguments on an open descriptor.
+    unsafe {
+        let flags = check(libc::fcntl(fd, libc::F_GETFL))?;
+        check(libc::fcntl(fd, libc::F_SETFL, flags | libc::O_NONBLOCK))?;
+    }
+    Ok(())
+}
+
+/// Blocks SIGCHLD and gives a descriptor that is readable when a child has ended.
+pub fn child_signal_fd() -> io::Result<OwnedFd> {
+    // SAFETY: the set is initialised by sigemptyset before it is read; the descriptor is owned from here on.
+    unsafe {
+        let mut set = std::mem::zeroed();
+        libc::sigemptyset(&raw mut set);
+        libc::sigaddset(&raw mut set, libc::SIGCHLD);
+        check(libc::sigprocmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()))?;
+        let fd = check(libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK))?;
+        Ok(OwnedFd::from_raw_fd(fd))
+    }
+}
+
+/// Empties the descriptor of [`child_signal_fd`].
+pub fn drain(fd: &OwnedFd) {
+    let mut buffer = [0_u8; 1_024];
+    // SAFETY: reads at most the buffer's length into it.
+    while unsafe { libc::read(fd.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len()) } > 0 {}
+}
+
+/// One ended child.
+pub struct Reaped {
+    /// Who it was.
+    pub pid: i32,
+    /// As wait(2) says it.
+    pub status: i32,
+    /// User and system time, in milliseconds.
+    pub cpu_ms: u64,
+    /// Peak resident memory, in bytes.
+    pub memory_peak_bytes: u64,
+}
+
+/// What there is to reap.
+pub enum Reap {
+    /// This one.
+    One(Reaped),
+    /// Children live, none has ended.
+    NoneEnded,
+    /// There are no children at all: as sub-reaper this means that the whole tree is gone.
+    NoneLeft,
+}
+
+/// Reaps one child, without waiting.
+pub fn reap() -> Reap {
+    // SAFETY: status and usage are written by wait4 before they are read.
+    unsafe {
+        let mut status = 0;
+        let mut usage: libc::rusage = std::mem::zeroed();
+        match libc::wait4(-1, &raw mut status, libc::WNOHANG, &raw mut usage) {
+            0 => Reap::NoneEnded,
+            pid if pid > 0 => {
+                let ms = |time: libc::timeval| time.tv_sec as u64 * 1_000 + time.tv_usec as u64 / 1_000;
+                Reap::One(Reaped {
+                    pid,
+                    status,
+                    cpu_ms: ms(usage.ru_utime) + ms(usage.ru_stime),
+                    // The kernel counts in kibibytes.
+                    memory_peak_bytes: usage.ru_maxrss as u64 * 1_024,
+                })
+            }
+            _ => Reap::NoneLeft,
+        }
+    }
+}
+
+/// Waits until one of the descriptors is ready or the time is over. Fills in what is ready.
+pub fn poll(fds: &mut [libc::pollfd], timeout_ms: i32) {
+    // SAFETY: the pointer and length are of one slice. An interrupted wait is an early look, which is harmless.
+    unsafe {
+        libc::poll(fds.as_mut_ptr(), fds.len() as libc::nfds_t, timeout_ms);
+    }
+}

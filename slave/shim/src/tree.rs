@@ -1,0 +1,97 @@
+//! Every process of the incarnation, and how to end them all. With a cgroup the kernel does it in one write; without,
+//! the descendants of this sub-reaper are read and killed until none is left.
+
+use std::{fs, os::fd::FromRawFd, os::fd::OwnedFd, path::Path};
+
+use minder_shim::identity;
+
+/// Kills everything there is now. Called again until nothing is left.
+pub fn kill(cgroup: &Path) {
+    if !cgroup.as_os_str().is_empty() && fs::write(cgroup.join("cgroup.kill"), "1").is_ok() {
+        return;
+    }
+    signal(libc::SIGKILL);
+}
+
+/// Sends every descendant this signal, each through a descriptor of the very process that was found.
+pub fn signal(signal: i32) {
+    for (pid, parent) in descendants(std::process::id()) {
+        let Some(process) = open(pid) else { continue };
+        // Between the look and the opening the pid may have passed to somebody else: look again at what is held now.
+        let still_ours = identity::stat(pid).is_some_and(|stat| stat.parent == parent || stat.parent == std::process::id());
+        if still_ours {
+            send(&process, signal);
+        }
+    }
+}
+
+/// Descendants with their parents, parents first.
+fn descendants(of: u32) -> Vec<(u32, u32)> {
+    let mut found: Vec<(u32, u32)> = children(of).into_iter().map(|child| (child, of)).collect();
+    let mut next = 0;
+    while next < found.len() {
+        let (pid, _) = found[next];
+        found.extend(children(pid).into_iter().map(|child| (child, pid)));
+        next += 1;
+    }
+    found
+}
+
+/// Children of all threads of a process.
+fn children(of: u32) -> Vec<u32> {
+    let Ok(threads) = fs::read_dir(format!("/proc/{of}/task")) else { return Vec::new() };
+    let mut found = Vec::new();
+    for thread in threads.flatten() {
+        match fs::read_to_string(thread.path().join("children")) {
+            Ok(text) => found.extend(text.split_ascii_whitespace().filter_map(|pid| pid.parse::<u32>().ok())),
+            // A kernel without this file: look at everybody's parent.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound && identity::stat(of).is_some() => {
+                return children_by_scan(of);
+            }
+            Err(_) => {}
+        }
+    }
+    found
+}
+
+fn children_by_scan(of: u32) -> Vec<u32> {
+    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
+    let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    pids.filter(|pid| identity::stat(*pid).is_some_and(|stat| stat.parent == of)).collect()
+}
+
+/// The oldest direct child that is alive.
+pub fn oldest_child() -> Option<u32> {
+    let alive = children(std::process::id()).into_iter().filter_map(|pid| {
+        let stat = identity::stat(pid).filter(|stat| stat.state != b'Z')?;
+        Some((stat.start_ticks, pid))
+    });
+    alive.min().map(|(_, pid)| pid)
+}
+
+/// Whether this process is a direct, living child.
+pub fn is_child(pid: u32) -> bool {
+    identity::stat(pid).is_some_and(|stat| stat.parent == std::process::id() && stat.state != b'Z')
+}
+
+fn open(pid: u32) -> Option<OwnedFd> {
+    // SAFETY: pidfd_open takes two integers and gives a new descriptor, owned from here on.
+    unsafe {
+        let fd = libc::syscall(libc::SYS_pidfd_open, pid as libc::c_long, 0 as libc::c_long);
+        (fd >= 0).then(|| OwnedFd::from_raw_fd(fd as i32))
+    }
+}
+
+fn send(process: &OwnedFd, signal: i32) {
+    use std::os::fd::AsRawFd;
+    // SAFETY: pidfd_send_signal with an open descriptor, an integer and no further memory.
+    unsafe {
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            libc::c_long::from(process.as_raw_fd()),
+            libc::c_long::from(signal),
+            std::ptr::null::<libc::siginfo_t>(),
+            0 as libc::c_long,
+        );
+    }
+}

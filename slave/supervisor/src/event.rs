@@ -1,0 +1,109 @@
+//! What happens to an instance and what is done about it.
+
+use minder_model::{
+    ExitStatus, Generation, Incarnation, Item, RunSpec, Signal, StartFailure, StopScope,
+};
+
+/// The time, as an argument, and a number for the jitter of waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Now {
+    /// A clock that only goes forward, in milliseconds; deadlines are on it.
+    pub mono_ms: u64,
+    /// The wall clock, milliseconds since 1970; what outlives the slave is on it.
+    pub wall_ms: u64,
+    /// Any number; waits are jittered with it.
+    pub random: u64,
+}
+
+/// What happens to an instance.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// It is assigned like this. The run spec is absent while the slave has not got it.
+    Assigned {
+        /// What is wanted.
+        item: Item,
+        /// What `item.spec` addresses.
+        run_spec: Option<RunSpec>,
+    },
+    /// It is assigned no more.
+    Removed,
+    /// The incarnation that was asked for runs.
+    Started {
+        /// Which one.
+        incarnation: Incarnation,
+        /// Its main process.
+        pid: u32,
+        /// Wall clock at its start.
+        started_at_ms: u64,
+    },
+    /// After a restart of the slave: the incarnation of before is alive.
+    TakenOver {
+        /// Which one.
+        incarnation: Incarnation,
+        /// Its main process.
+        pid: u32,
+        /// Wall clock at its start.
+        started_at_ms: u64,
+        /// What it runs, if the slave still has it.
+        run_spec: Option<RunSpec>,
+    },
+    /// The incarnation is over: no process of it is left.
+    Ended(Ended),
+    /// A time that [`Effect::WakeAt`] asked for may have come.
+    Timer,
+}
+
+/// How an incarnation ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ended {
+    /// Which one.
+    pub incarnation: Incarnation,
+    /// How its main process ended.
+    pub status: ExitStatus,
+    /// Set when the program never ran.
+    pub start_failure: Option<StartFailure>,
+    /// Wall clock at its start.
+    pub started_at_ms: u64,
+    /// Wall clock at its end.
+    pub ended_at_ms: u64,
+    /// CPU time, in milliseconds.
+    pub cpu_ms: u64,
+    /// Peak resident memory, in bytes.
+    pub memory_peak_bytes: u64,
+}
+
+/// What is to be done, in order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effect {
+    /// Make [`crate::Supervisor::record`] durable before anything that follows.
+    Save,
+    /// Start an incarnation.
+    Spawn {
+        /// Its number, never used before.
+        incarnation: Incarnation,
+        /// The spec version it runs.
+        generation: Generation,
+        /// How it is run.
+        run_spec: RunSpec,
+    },
+    /// Send a signal.
+    Signal {
+        /// To this incarnation.
+        incarnation: Incarnation,
+        /// This one.
+        signal: Signal,
+        /// To whom of it.
+        scope: StopScope,
+        /// Send CONT right after it, so that a stopped program sees it.
+        then_continue: bool,
+    },
+    /// Kill every process of the incarnation.
+    KillTree {
+        /// Of this one.
+        incarnation: Incarnation,
+    },
+    /// Give [`Event::Timer`] at this time or later.
+    WakeAt(u64),
+    /// Nothing is left of the instance: drop it and its record.
+    Forget,
+}

@@ -1,0 +1,19 @@
+//! One instance's life as a pure state machine: events and the time go in, effects come out. The slave carries the
+//! effects out on real processes; tests and the simulator interpret them on pretended ones.
+//!
+//! What was wished (the assignment) and what is (the incarnation) are different fields, and one function brings them
+//! together again after every event. No second incarnation is asked for while the first one may live, and each is
+//! asked for only after [`Effect::Save`].
+#![cfg_attr(not(test), no_std)]
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+extern crate alloc;
+
+mod event;
+mod record;
+mod restart;
+mod supervisor;
+
+pub use event::{Effect, Ended, Event, Now};
+pub use record::{Live, Outcome, Record};
+pub use supervisor::Supervisor;

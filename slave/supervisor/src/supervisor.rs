@@ -1,0 +1,492 @@
+//! The state machine. Facts come in by events; `settle` compares them with the wish and says what to do next.
+
+use alloc::{vec, vec::Vec};
+
+use minder_model::{
+    Cause, Digest, EXITS_KEPT_MAX, ExitRecord, Incarnation, InstanceStatus, Item, Phase, Restart, Revision, RunSpec,
+    Signal, Stop, Wanted,
+};
+
+use crate::{
+    event::{Effect, Ended, Event, Now},
+    record::{Live, Outcome, Record},
+    restart,
+};
+
+/// One instance's supervisor.
+#[derive(Debug, Clone)]
+pub struct Supervisor {
+    record: Record,
+    wish: Wish,
+    fact: Fact,
+    /// What the live incarnation runs, for its policies; absent when the slave lost it.
+    live_spec: Option<RunSpec>,
+}
+
+/// What is wanted.
+#[derive(Debug, Clone)]
+enum Wish {
+    /// Nobody has said yet, after a restart of the slave: leave everything as it is.
+    Unsaid,
+    /// Like this.
+    Like(Item, Option<WishSpec>),
+    /// Nothing of it.
+    Gone,
+}
+
+#[derive(Debug, Clone)]
+struct WishSpec {
+    run_spec: RunSpec,
+    launch: Digest,
+}
+
+/// What is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fact {
+    /// No incarnation; the record says why and until when. Its wait, if any, is over at this time.
+    Down { due_mono_ms: Option<u64> },
+    /// One of before the slave's restart may live; nothing is done until that is known.
+    Unclear,
+    /// One was asked for and has not answered yet.
+    Starting,
+    /// It runs.
+    Up { pid: u32, started_at_ms: u64, since_mono_ms: u64, healthy: bool },
+    /// It was asked to end and is killed at the deadline.
+    Stopping { pid: u32, started_at_ms: u64, kill_at_mono_ms: u64, killed: bool, why: Why },
+}
+
+/// Why an incarnation is being ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Why {
+    Operator,
+    SpecChanged,
+    Restart,
+}
+
+impl Supervisor {
+    /// Supervises an instance that has just been assigned for the first time.
+    pub fn new(record: Record) -> Self {
+        Self { record, wish: Wish::Unsaid, fact: Fact::Down { due_mono_ms: Some(0) }, live_spec: None }
+    }
+
+    /// Goes on with what was made durable. While an incarnation may be alive, nothing is done before
+    /// [`Event::TakenOver`] or [`Event::Ended`] says what became of it.
+    pub fn restore(record: Record, now: Now) -> Self {
+        let fact = match record.live {
+            Some(_) => Fact::Unclear,
+            None => Fact::Down { due_mono_ms: due(record.outcome, now) },
+        };
+        Self { record, wish: Wish::Unsaid, fact, live_spec: None }
+    }
+
+    /// What must be made durable on [`Effect::Save`].
+    pub fn record(&self) -> &Record {
+        &self.record
+    }
+
+    /// The incarnation that may be alive.
+    pub fn live(&self) -> Option<Incarnation> {
+        self.record.live.map(|live| live.incarnation)
+    }
+
+    /// The digest whose run spec is missing, while one is wanted and missing.
+    pub fn missing_spec(&self) -> Option<Digest> {
+        match &self.wish {
+            Wish::Like(item, None) => Some(item.spec),
+            Wish::Like(_, Some(_)) | Wish::Unsaid | Wish::Gone => None,
+        }
+    }
+
+    /// Takes one event; gives what to do, in order.
+    pub fn step(&mut self, event: Event, now: Now) -> Vec<Effect> {
+        let mut effects = match event {
+            Event::Assigned { item, run_spec } => {
+                let spec = run_spec.map(|run_spec| WishSpec { launch: run_spec.launch_digest(), run_spec });
+                self.wish = Wish::Like(item, spec);
+                Vec::new()
+            }
+            Event::Removed => {
+                self.wish = Wish::Gone;
+                Vec::new()
+            }
+            Event::Started { incarnation, pid, started_at_ms } => self.on_started(incarnation, pid, started_at_ms, now),
+            Event::TakenOver { incarnation, pid, started_at_ms, run_spec } => {
+                self.on_taken_over(incarnation, pid, started_at_ms, run_spec, now)
+            }
+            Event::Ended(ended) => self.on_ended(ended, now),
+            Event::Timer => Vec::new(),
+        };
+        effects.extend(self.settle(now));
+        effects
+    }
+
+    fn is_live(&self, incarnation: Incarnation) -> bool {
+        self.live() == Some(incarnation)
+    }
+
+    fn on_started(&mut self, incarnation: Incarnation, pid: u32, started_at_ms: u64, now: Now) -> Vec<Effect> {
+        if !self.is_live(incarnation) {
+            return Vec::new();
+        }
+        match self.fact {
+            Fact::Starting => {
+                self.fact = Fact::Up { pid, started_at_ms, since_mono_ms: now.mono_ms, healthy: false };
+            }
+            // A daemon has shown its main process.
+            Fact::Up { since_mono_ms, healthy, .. } => {
+                self.fact = Fact::Up { pid, started_at_ms, since_mono_ms, healthy };
+            }
+            Fact::Stopping { kill_at_mono_ms, killed, why, .. } => {
+                self.fact = Fact::Stopping { pid, started_at_ms, kill_at_mono_ms, killed, why };
+            }
+            Fact::Down { .. } | Fact::Unclear => {}
+        }
+        Vec::new()
+    }
+
+    fn on_taken_over(
+        &mut self,
+        incarnation: Incarnation,
+        pid: u32,
+        started_at_ms: u64,
+        run_spec: Option<RunSpec>,
+        now: Now,
+    ) -> Vec<Effect> {
+        if self.fact != Fact::Unclear || !self.is_live(incarnation) {
+            return Vec::new();
+        }
+        self.live_spec = run_spec;
+        let ran_ms = now.wall_ms.saturating_sub(started_at_ms);
+        let healthy = ran_ms >= self.healthy_after_ms();
+        self.fact =
+            Fact::Up { pid, started_at_ms, since_mono_ms: now.mono_ms.saturating_sub(ran_ms), healthy };
+        // An end that was asked for before the slave's restart is asked for again.
+        match self.record.live {
+            Some(live) if live.stopping => self.stop(Why::Operator, now),
+            Some(_) | None => Vec::new(),
+        }
+    }
+
+    fn on_ended(&mut self, ended: Ended, now: Now) -> Vec<Effect> {
+        if !self.is_live(ended.incarnation) {
+            return Vec::new();
+        }
+        let (requested, killed, why) = match self.fact {
+            Fact::Stopping { killed, why, .. } => (true, killed, Some(why)),
+            Fact::Unclear => (self.record.live.is_some_and(|live| live.stopping), false, None),
+            Fact::Starting | Fact::Up { .. } | Fact::Down { .. } => (false, false, None),
+        };
+        let generation = self.record.live.map_or(self.record.generation, |live| live.generation);
+        self.note_exit(&ended, generation, requested, killed);
+        self.record.live = None;
+        self.record.since_ms = now.wall_ms;
+        let (outcome, cause) = match (requested, why) {
+            (true, Some(Why::SpecChanged)) => (Outcome::Pending, Cause::SpecChanged),
+            (true, Some(Why::Restart)) => (Outcome::Pending, Cause::Operator),
+            (true, Some(Why::Operator) | None) if killed => (Outcome::Stopped, Cause::KilledAfterGrace),
+            (true, Some(Why::Operator) | None) => (Outcome::Stopped, Cause::Operator),
+            (false, _) => {
+                let policy = self.restart_policy();
+                let ran_ms = ended.ended_at_ms.saturating_sub(ended.started_at_ms);
+                let failure = ended.start_failure.as_ref();
+                restart::after_end(&mut self.record, &policy, ended.status, failure, ran_ms, now)
+            }
+        };
+        self.record.outcome = outcome;
+        self.record.cause = cause;
+        self.live_spec = None;
+        self.fact = Fact::Down { due_mono_ms: due(outcome, now) };
+        vec![Effect::Save]
+    }
+
+    fn note_exit(&mut self, ended: &Ended, generation: minder_model::Generation, requested: bool, killed: bool) {
+        self.record.exits.push(ExitRecord {
+            incarnation: ended.incarnation,
+            generation,
+            status: ended.status,
+            start_failure: ended.start_failure.clone(),
+            started_at_ms: ended.started_at_ms,
+            ended_at_ms: ended.ended_at_ms,
+            cpu_ms: ended.cpu_ms,
+            memory_peak_bytes: ended.memory_peak_bytes,
+            requested,
+            killed_after_grace: killed,
+        });
+        let surplus = self.record.exits.len().saturating_sub(EXITS_KEPT_MAX);
+        self.record.exits.drain(..surplus);
+    }
+
+    /// Brings wish and fact together: the one place where something is begun.
+    fn settle(&mut self, now: Now) -> Vec<Effect> {
+        match (&self.wish, self.fact) {
+            (Wish::Unsaid, Fact::Down { .. } | Fact::Starting | Fact::Up { .. }) => self.settle_unsaid(now),
+            (_, Fact::Unclear) => Vec::new(),
+            (_, Fact::Stopping { .. }) => self.settle_stopping(now),
+            (Wish::Gone, Fact::Down { .. }) => vec![Effect::Forget],
+            (Wish::Gone, Fact::Up { .. }) => self.stop(Why::Operator, now),
+            // It answers within milliseconds, and only a program that runs can be asked to end.
+            (Wish::Gone, Fact::Starting) => Vec::new(),
+            (Wish::Like(item, _), Fact::Down { due_mono_ms }) => {
+                let item = *item;
+                self.settle_down(item, due_mono_ms, now)
+            }
+            (Wish::Like(..), Fact::Starting) => Vec::new(),
+            (Wish::Like(item, _), Fact::Up { .. }) => {
+                let item = *item;
+                self.settle_up(item, now)
+            }
+        }
+    }
+
+    /// Before the first word after a restart only time passes; restarts wait for the assignment on disk.
+    fn settle_unsaid(&mut self, now: Now) -> Vec<Effect> {
+        self.become_healthy(now)
+    }
+
+    fn settle_stopping(&mut self, now: Now) -> Vec<Effect> {
+        let Fact::Stopping { kill_at_mono_ms, killed, .. } = &mut self.fact else { return Vec::new() };
+        if *killed {
+            return Vec::new();
+        }
+        if now.mono_ms < *kill_at_mono_ms {
+            return vec![Effect::WakeAt(*kill_at_mono_ms)];
+        }
+        *killed = true;
+        self.live().map(|incarnation| Effect::KillTree { incarnation }).into_iter().collect()
+    }
+
+    fn settle_down(&mut self, item: Item, due_mono_ms: Option<u64>, now: Now) -> Vec<Effect> {
+        let signal_at = item.signal.map_or(Revision::ZERO, |order| order.revision);
+        let mut changed = signal_at > self.record.signal_at;
+        self.record.signal_at = self.record.signal_at.max(signal_at);
+        if item.wanted == Wanted::Stopped {
+            changed |= self.stay_stopped(item, now);
+            return if changed { vec![Effect::Save] } else { Vec::new() };
+        }
+        let retried = item.retry_at > self.record.retry_at;
+        let ordered = item.restart_at > self.record.restart_at;
+        let other_spec = item.spec != self.record.spec;
+        let may_start = match self.record.outcome {
+            Outcome::Pending | Outcome::Stopped => true,
+            Outcome::Backoff(_) | Outcome::Fatal(_) | Outcome::Exited => {
+                retried || ordered || other_spec || due_mono_ms.is_some_and(|due| now.mono_ms >= due)
+            }
+        };
+        if !may_start {
+            let wake = due_mono_ms.map(Effect::WakeAt);
+            return changed.then_some(Effect::Save).into_iter().chain(wake).collect();
+        }
+        if retried || ordered || other_spec {
+            self.forget_restarts();
+        }
+        let Wish::Like(_, Some(spec)) = &self.wish else {
+            return if changed { vec![Effect::Save] } else { Vec::new() };
+        };
+        let spec = spec.clone();
+        self.start(item, spec, now)
+    }
+
+    /// Notes that it is stopped as wanted. `true` when that is news.
+    fn stay_stopped(&mut self, item: Item, now: Now) -> bool {
+        let before = (self.record.outcome, self.record.restart_at, self.record.retry_at, self.record.spec);
+        if self.record.outcome != Outcome::Stopped {
+            self.record.outcome = Outcome::Stopped;
+            self.record.cause = Cause::Operator;
+            self.record.since_ms = now.wall_ms;
+        }
+        self.record.restart_at = self.record.restart_at.max(item.restart_at);
+        self.record.retry_at = self.record.retry_at.max(item.retry_at);
+        self.record.spec = item.spec;
+        self.record.generation = item.generation;
+        self.fact = Fact::Down { due_mono_ms: None };
+        before != (self.record.outcome, self.record.restart_at, self.record.retry_at, self.record.spec)
+    }
+
+    fn start(&mut self, item: Item, spec: WishSpec, now: Now) -> Vec<Effect> {
+        let incarnation = self.record.incarnation.next();
+        self.record.incarnation = incarnation;
+        self.record.spec = item.spec;
+        self.record.generation = item.generation;
+        self.record.restart_at = self.record.restart_at.max(item.restart_at);
+        self.record.retry_at = self.record.retry_at.max(item.retry_at);
+        self.record.since_ms = now.wall_ms;
+        self.record.live = Some(Live {
+            incarnation,
+            generation: item.generation,
+            spec: item.spec,
+            launch: spec.launch,
+            stopping: false,
+        });
+        self.live_spec = Some(spec.run_spec.clone());
+        self.fact = Fact::Starting;
+        vec![Effect::Save, Effect::Spawn { incarnation, generation: item.generation, run_spec: spec.run_spec }]
+    }
+
+    fn settle_up(&mut self, item: Item, now: Now) -> Vec<Effect> {
+        if item.wanted == Wanted::Stopped {
+            return self.stop(Why::Operator, now);
+        }
+        let Some(live) = self.record.live else { return Vec::new() };
+        if let Wish::Like(_, Some(spec)) = &self.wish {
+            if spec.launch != live.launch {
+                return self.stop(Why::SpecChanged, now);
+            }
+            self.live_spec = Some(spec.run_spec.clone());
+        }
+        if item.restart_at > self.record.restart_at {
+            return self.stop(Why::Restart, now);
+        }
+        let mut effects = self.adopt_policy(item, live);
+        effects.extend(self.send_signal(item, live.incarnation));
+        effects.extend(self.become_healthy(now));
+        effects
+    }
+
+    /// A spec that differs only in its policies is taken over by the running process; a retry only clears counters.
+    fn adopt_policy(&mut self, item: Item, live: Live) -> Vec<Effect> {
+        let known = matches!(&self.wish, Wish::Like(_, Some(_)));
+        let other_policy = known && (live.spec, live.generation) != (item.spec, item.generation);
+        let retried = item.retry_at > self.record.retry_at;
+        if other_policy {
+            self.record.live = Some(Live { spec: item.spec, generation: item.generation, ..live });
+            self.record.spec = item.spec;
+            self.record.generation = item.generation;
+        }
+        if retried {
+            self.record.retry_at = item.retry_at;
+            self.forget_restarts();
+        }
+        if other_policy || retried { vec![Effect::Save] } else { Vec::new() }
+    }
+
+    /// Saved before it is sent: a signal may be lost with the slave, but never sent twice.
+    fn send_signal(&mut self, item: Item, incarnation: Incarnation) -> Vec<Effect> {
+        let Some(order) = item.signal.filter(|order| order.revision > self.record.signal_at) else {
+            return Vec::new();
+        };
+        self.record.signal_at = order.revision;
+        let scope = minder_model::StopScope::Main;
+        vec![Effect::Save, Effect::Signal { incarnation, signal: order.signal, scope, then_continue: false }]
+    }
+
+    fn become_healthy(&mut self, now: Now) -> Vec<Effect> {
+        let healthy_after_ms = self.healthy_after_ms();
+        let Fact::Up { since_mono_ms, healthy, .. } = &mut self.fact else { return Vec::new() };
+        if *healthy {
+            return Vec::new();
+        }
+        let at = *since_mono_ms + healthy_after_ms;
+        if now.mono_ms < at {
+            return vec![Effect::WakeAt(at)];
+        }
+        *healthy = true;
+        self.record.since_ms = now.wall_ms;
+        self.record.cause = Cause::Wanted;
+        vec![Effect::Save]
+    }
+
+    fn stop(&mut self, why: Why, now: Now) -> Vec<Effect> {
+        let (Fact::Up { pid, started_at_ms, .. }, Some(live)) = (self.fact, self.record.live) else {
+            return Vec::new();
+        };
+        let stop = self.live_spec.as_ref().map_or_else(Stop::default, |spec| spec.spec().stop.clone());
+        let killed = stop.signal == Signal::KILL;
+        let kill_at_mono_ms = now.mono_ms + stop.grace.0;
+        self.record.live = Some(Live { stopping: why == Why::Operator, ..live });
+        self.record.since_ms = now.wall_ms;
+        self.fact = Fact::Stopping { pid, started_at_ms, kill_at_mono_ms, killed, why };
+        let incarnation = live.incarnation;
+        let ask = match killed {
+            true => Effect::KillTree { incarnation },
+            false => Effect::Signal { incarnation, signal: stop.signal, scope: stop.scope, then_continue: true },
+        };
+        vec![Effect::Save, ask]
+    }
+
+    fn forget_restarts(&mut self) {
+        self.record.restarts = 0;
+        self.record.window.clear();
+        self.record.delay_ms = 0;
+    }
+
+    fn healthy_after_ms(&self) -> u64 {
+        self.live_spec.as_ref().map_or(0, |spec| spec.spec().start.healthy_after.0)
+    }
+
+    fn restart_policy(&self) -> Restart {
+        let wished = match &self.wish {
+            Wish::Like(_, Some(spec)) => Some(&spec.run_spec),
+            Wish::Like(_, None) | Wish::Unsaid | Wish::Gone => None,
+        };
+        let spec = self.live_spec.as_ref().or(wished);
+        spec.map_or_else(Restart::default, |spec| spec.spec().restart.clone())
+    }
+
+    /// How the instance looks now.
+    pub fn status(&self, now: Now) -> InstanceStatus {
+        let (pid, started_at_ms) = match self.fact {
+            Fact::Up { pid, started_at_ms, .. } | Fact::Stopping { pid, started_at_ms, .. } => (pid, started_at_ms),
+            Fact::Down { .. } | Fact::Unclear | Fact::Starting => (0, 0),
+        };
+        let (generation, spec) = match self.record.live {
+            Some(live) => (live.generation, live.spec),
+            None => (self.record.generation, self.record.spec),
+        };
+        InstanceStatus {
+            key: self.record.key.clone(),
+            phase: self.phase(),
+            cause: self.cause(),
+            since_ms: self.record.since_ms,
+            generation,
+            spec,
+            incarnation: self.record.incarnation,
+            pid,
+            started_at_ms,
+            restarts: self.record.restarts,
+            restarts_in_window: restart::in_window(&self.record, &self.restart_policy(), now.wall_ms),
+            next_start_ms: match (self.fact, self.record.outcome) {
+                (Fact::Down { .. }, Outcome::Backoff(at) | Outcome::Fatal(at)) => at,
+                _ => 0,
+            },
+            restart_at: self.record.restart_at,
+            retry_at: self.record.retry_at,
+            signal_at: self.record.signal_at,
+            exits: self.record.exits.clone(),
+        }
+    }
+
+    fn phase(&self) -> Phase {
+        match (self.fact, self.record.outcome) {
+            (Fact::Unclear, _) => Phase::Unknown,
+            (Fact::Starting | Fact::Up { healthy: false, .. }, _) => Phase::Starting,
+            (Fact::Up { healthy: true, .. }, _) => Phase::Running,
+            (Fact::Stopping { .. }, _) => Phase::Stopping,
+            (Fact::Down { .. }, Outcome::Pending) => Phase::Pending,
+            (Fact::Down { .. }, Outcome::Stopped) => Phase::Stopped,
+            (Fact::Down { .. }, Outcome::Backoff(_)) => Phase::Backoff,
+            (Fact::Down { .. }, Outcome::Fatal(_)) => Phase::Fatal,
+            (Fact::Down { .. }, Outcome::Exited) => Phase::Exited,
+        }
+    }
+
+    fn cause(&self) -> Cause {
+        match self.fact {
+            Fact::Down { .. } if self.missing_spec().is_some() => Cause::SpecMissing,
+            Fact::Stopping { why: Why::SpecChanged, .. } => Cause::SpecChanged,
+            Fact::Stopping { .. } => Cause::Operator,
+            Fact::Up { healthy: true, .. } => Cause::Wanted,
+            Fact::Down { .. } | Fact::Unclear | Fact::Starting | Fact::Up { .. } => self.record.cause.clone(),
+        }
+    }
+}
+
+/// When a wait is over, on the clock that only goes forward. A wall clock that was set back cannot make it longer than
+/// it was meant to be by more than its own step, for it is looked at again at every restart.
+fn due(outcome: Outcome, now: Now) -> Option<u64> {
+    match outcome {
+        Outcome::Backoff(at) => Some(now.mono_ms + at.saturating_sub(now.wall_ms)),
+        Outcome::Fatal(0) | Outcome::Exited | Outcome::Stopped => None,
+        Outcome::Fatal(at) => Some(now.mono_ms + at.saturating_sub(now.wall_ms)),
+        Outcome::Pending => Some(now.mono_ms),
+    }
+}
