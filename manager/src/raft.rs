@@ -1,16 +1,24 @@
 //! Consensus: openraft driven over gRPC, behind one handle. Nothing outside this module and `minder-raft-store` names
 //! an openraft type but the node itself.
 
+mod error;
 mod init;
+mod leadership;
 mod network;
 mod node;
 mod service;
 mod settings;
+mod snapshot;
+mod status;
+mod transfer;
+mod watchdog;
 mod wire;
 
 pub use minder_raft_store::Hooks;
 
+pub use error::{ProposeError, ReadError, TransferError};
 pub use init::InitError;
-pub use node::{Addresses, Leadership, Member, Node, ProposeError, ReadError, TransferError};
+pub use leadership::{Leadership, Member};
+pub use node::{Addresses, Node};
 pub use service::PeerService;
 pub use settings::RaftSettings;

@@ -266,9 +266,10 @@ mod tests {
         let membership = Just(EntryPayload::Membership(
             Membership::new(
                 vec![BTreeSet::from([1, 2, 3]), BTreeSet::from([2, 3, 4])],
-                BTreeMap::from_iter((1..=4).map(|id| {
-                    (id, ManagerNode { peer_address: format!("h:{id}"), client_address: String::new() })
-                })),
+                BTreeMap::from_iter(
+                    (1..=4)
+                        .map(|id| (id, ManagerNode { peer_address: format!("h:{id}"), client_address: String::new() })),
+                ),
             )
             .unwrap(),
         ));

@@ -1,6 +1,9 @@
 //! What can go wrong here, and what the process exits with when it does.
 
-use std::{io, path::PathBuf};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 /// Exit codes of a node that stops itself, one for each reason, so that an operator's tools can tell them apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,6 +70,18 @@ pub enum OpenError {
         /// What is missing or damaged.
         lost: String,
     },
+    /// No room is left on its file system.
+    #[error(
+        "no room is left for {}; free some on its file system and start again, nothing that was promised is lost",
+        folder.display()
+    )]
+    DiskFull {
+        /// The data folder.
+        folder: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
     /// The operating system or RocksDB refused.
     #[error("cannot open {}", folder.display())]
     Storage {
@@ -79,13 +94,23 @@ pub enum OpenError {
 }
 
 impl OpenError {
+    /// What this cause means for the folder: bytes that are not what they should be are damage, a full disk is said.
+    pub(crate) fn from_io(folder: &Path, source: io::Error) -> Self {
+        let folder = folder.to_owned();
+        match source.kind() {
+            io::ErrorKind::InvalidData => Self::Quarantine { folder, lost: chain_text(&source) },
+            io::ErrorKind::StorageFull => Self::DiskFull { folder, source },
+            _ => Self::Storage { folder, source },
+        }
+    }
+
     /// What the process should exit with.
     pub fn exit_reason(&self) -> ExitReason {
         match self {
             Self::InUse { .. } => ExitReason::InUse,
             Self::NewerFormat { .. } => ExitReason::NewerFormat,
             Self::Quarantine { .. } => ExitReason::Quarantine,
-            Self::Storage { source, .. } if source.kind() == io::ErrorKind::StorageFull => ExitReason::DiskFull,
+            Self::DiskFull { .. } => ExitReason::DiskFull,
             Self::Storage { .. } => ExitReason::Storage,
         }
     }
@@ -117,6 +142,12 @@ pub enum CodecError {
     /// The hash chain is broken: something before this entry is not what it was.
     #[error("entry {index}: does not follow its predecessor (hash chain broken)")]
     Chain {
+        /// Log index.
+        index: u64,
+    },
+    /// An entry that must be there is not.
+    #[error("entry {index}: missing")]
+    Missing {
         /// Log index.
         index: u64,
     },
@@ -157,4 +188,15 @@ pub(crate) fn rocks(error: rocksdb::Error) -> io::Error {
         _ => io::ErrorKind::Other,
     };
     io::Error::new(kind, error)
+}
+
+/// An error with all its causes, for a message that must stand alone.
+fn chain_text(error: &io::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.get_ref().and_then(|inner| inner.source());
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
 }

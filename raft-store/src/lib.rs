@@ -29,7 +29,7 @@ pub use log::LogStore;
 pub use machine::{Hooks, Machine, Published};
 pub use snapshot::{SnapshotFile, SnapshotReceiver};
 pub use store::{Opened, Store, StoreOptions, Verified, verify};
-pub use sync::SyncStats;
+pub use sync::{SyncExecutor, SyncStats};
 pub use types::{
     Entry, LogId, ManagerNode, Membership, Raft, SharedProposal, SnapshotMeta, StoredMembership, TypeConfig, Vote,
 };

@@ -23,7 +23,7 @@ use crate::{
     fail_point::fail_point,
     options::{self, LOG, META},
     store::column,
-    sync::{Job, SyncStats, SyncThread},
+    sync::{Job, LogSync, SyncStats},
     tail::Tail,
     types::{Entry, LogId, TypeConfig, Vote},
 };
@@ -43,7 +43,7 @@ pub struct LogStore {
 
 struct Inner {
     db: Arc<DB>,
-    sync: SyncThread,
+    sync: LogSync,
     position: Mutex<Position>,
 }
 
@@ -68,7 +68,7 @@ pub(crate) struct Purged {
 }
 
 impl LogStore {
-    pub(crate) fn new(db: Arc<DB>, sync: SyncThread, position: Position) -> Self {
+    pub(crate) fn new(db: Arc<DB>, sync: LogSync, position: Position) -> Self {
         Self { inner: Arc::new(Inner { db, sync, position: Mutex::new(position) }) }
     }
 
@@ -99,9 +99,11 @@ impl LogStore {
             };
             return Ok(entries.map_while(within).collect());
         }
+        // The iterator sees the log as it is now, so a purge or truncation that comes after the lock makes no gap in it.
+        let stored = walk(&self.inner.db, begin, None);
         drop(position);
         let mut entries = Vec::new();
-        for found in walk(&self.inner.db, begin, None) {
+        for found in stored {
             let (entry, size, _) = found?;
             if entry.log_id.index >= end || (bytes > 0 && bytes + size > bytes_max) {
                 break;
@@ -208,7 +210,8 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         self.inner.db.write_opt(batch, &options::unsynced()).map_err(rocks)?;
         position.tail.truncate_after(last_log_id.as_ref().map(|last| last.index));
         position.chain = match &last_log_id {
-            Some(last) if position.purged != Some(*last) => chain_at(&self.inner.db, last.index)?.unwrap_or_default(),
+            Some(last) if position.purged != Some(*last) => chain_at(&self.inner.db, last.index)?
+                .ok_or_else(|| io::Error::from(CodecError::Missing { index: last.index }))?,
             Some(_) | None => position.purged_chain,
         };
         position.last = last_log_id.or(position.purged);
@@ -216,8 +219,21 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn purge(&mut self, log_id: LogId) -> Result<(), io::Error> {
+        if !self.remove_up_to(log_id)? {
+            return Ok(());
+        }
+        let (done, raised) = tokio::sync::oneshot::channel();
+        self.inner.sync.submit(Job::Jump((&log_id).into(), done));
+        raised.await.map_err(io::Error::other)?
+    }
+}
+
+impl LogStore {
+    /// Removes entries up to this one. `true` when it lies beyond the log's end: a snapshot took its place.
+    fn remove_up_to(&self, log_id: LogId) -> io::Result<bool> {
         let log = column(&self.inner.db, LOG)?;
         let mut position = self.position();
+        // Beyond the end there is no link; the chain begins anew.
         let chain = chain_at(&self.inner.db, log_id.index)?.unwrap_or_default();
         let begin = position.purged.as_ref().map_or(0, |purged| purged.index + 1);
         let mut batch = WriteBatch::default();
@@ -228,12 +244,13 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         fail_point!("purge-written");
         position.tail.purge(log_id.index);
         position.purged_chain = chain;
+        let jumps = position.last.as_ref().is_none_or(|last| last.index < log_id.index);
         if position.last.as_ref().is_none_or(|last| last.index <= log_id.index) {
             position.last = Some(log_id);
             position.chain = chain;
         }
         position.purged = Some(log_id);
-        Ok(())
+        Ok(jumps)
     }
 }
 
@@ -264,7 +281,9 @@ pub(crate) fn walk(
         let (chain, form) = unframe_entry(&framed)?;
         let entry = codec::decode_entry(form)?;
         let index = entry.log_id.index;
-        if expected.is_some_and(|expected| index != expected) || previous.is_some_and(|previous| previous.next(form) != chain) {
+        if expected.is_some_and(|expected| index != expected)
+            || previous.is_some_and(|previous| previous.next(form) != chain)
+        {
             return Err(CodecError::Chain { index }.into());
         }
         (previous, expected) = (Some(chain), Some(index + 1));

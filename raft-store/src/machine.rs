@@ -32,6 +32,8 @@ pub(crate) const STATE_HASH_KEY: &[u8] = b"state-hash";
 
 /// Entries applied in one batch: replies of a long backlog are not held back for its end, and a batch stays small.
 const BATCH_ENTRIES_MAX: usize = 1_024;
+/// And a batch of larger ones is written when it has grown to this, for one entry can change many rows.
+const BATCH_BYTES: usize = 4 * 1024 * 1024;
 
 /// What a reader gets: a state and where it stands, by structural sharing.
 #[derive(Debug, Clone, Default)]
@@ -179,6 +181,9 @@ impl RaftStateMachine<TypeConfig> for Machine {
             let mut pending = Pending::default();
             for entry in entries {
                 self.take(entry?, &mut pending)?;
+                if pending.batch.size_in_bytes() >= BATCH_BYTES {
+                    self.commit(std::mem::take(&mut pending))?;
+                }
             }
             self.commit(pending)?;
         }

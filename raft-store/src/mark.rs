@@ -54,17 +54,30 @@ pub(crate) struct MarkFile {
 }
 
 impl MarkFile {
-    /// Opens the file, or makes it with all its blocks.
-    pub(crate) fn open(path: &Path) -> io::Result<Self> {
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+    /// Opens the file. `None` when it is not there or says nothing that can be trusted.
+    pub(crate) fn open(path: &Path) -> io::Result<Option<Self>> {
+        let file = match OpenOptions::new().read(true).write(true).open(path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
         if file.metadata()?.len() < FILE_BYTES {
-            file.write_all_at(&[0; FILE_BYTES as usize], 0)?;
-            file.sync_all()?;
+            return Ok(None);
         }
         let slots = [read_slot(&file, 0)?, read_slot(&file, 1)?];
         let newest = slots.into_iter().flatten().max_by_key(|slot| slot.sequence);
-        let (sequence, mark) = newest.map_or((0, Mark::default()), |slot| (slot.sequence, slot.mark));
-        Ok(Self { file, sequence, mark, synced_at: None })
+        Ok(newest.map(|slot| Self { file, sequence: slot.sequence, mark: slot.mark, synced_at: None }))
+    }
+
+    /// Makes the file with all its blocks, promising nothing yet, durably. It has a whole slot from the beginning, so
+    /// that a file without one is known to be damaged.
+    pub(crate) fn create(path: &Path) -> io::Result<Self> {
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path)?;
+        file.write_all_at(&[0; FILE_BYTES as usize], 0)?;
+        let mut made = Self { file, sequence: 0, mark: Mark::default(), synced_at: None };
+        made.write(Mark::default())?;
+        made.file.sync_all()?;
+        Ok(made)
     }
 
     /// What it says.
@@ -77,7 +90,19 @@ impl MarkFile {
         if mark == self.mark {
             return Ok(());
         }
-        let due = mark.vote != self.mark.vote || self.synced_at.is_none_or(|at| at.elapsed() >= SYNC_INTERVAL);
+        // A lowered mark must be down before the entries go, or a power cut in between looks like a loss.
+        let due = mark.vote != self.mark.vote
+            || mark.last < self.mark.last
+            || self.synced_at.is_none_or(|at| at.elapsed() >= SYNC_INTERVAL);
+        self.write(mark)?;
+        if due {
+            self.file.sync_data()?;
+            self.synced_at = Some(Instant::now());
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, mark: Mark) -> io::Result<()> {
         self.sequence += 1;
         let slot = Slot { sequence: self.sequence, mark };
         let form = minicbor::to_vec(&slot).expect("encoding into memory cannot fail: its error type is Infallible");
@@ -88,10 +113,6 @@ impl MarkFile {
         bytes[..4].copy_from_slice(&crc.to_le_bytes());
         self.file.write_all_at(&bytes, (self.sequence % 2) * SLOT_BYTES as u64)?;
         self.mark = mark;
-        if due {
-            self.file.sync_data()?;
-            self.synced_at = Some(Instant::now());
-        }
         Ok(())
     }
 }
@@ -121,15 +142,19 @@ mod tests {
     fn the_newest_whole_slot_counts() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("mark");
-        let mut file = MarkFile::open(&path).unwrap();
-        assert_eq!(file.mark(), Mark::default());
+        assert!(MarkFile::open(&path).unwrap().is_none());
+        let mut file = MarkFile::create(&path).unwrap();
+        let read = || MarkFile::open(&path).unwrap().map(|file| file.mark());
+        assert_eq!(read(), Some(Mark::default()));
         for index in 1..=5 {
             file.set(mark(index)).unwrap();
-            assert_eq!(MarkFile::open(&path).unwrap().mark(), mark(index));
+            assert_eq!(read(), Some(mark(index)));
         }
-        // The slot of 5 is torn: 4 is left.
+        // The sixth write, the one of 5, is torn: 4 is left.
         let torn = OpenOptions::new().write(true).open(&path).unwrap();
+        torn.write_all_at(&[0xff; 3], 7).unwrap();
+        assert_eq!(read(), Some(mark(4)));
         torn.write_all_at(&[0xff; 3], SLOT_BYTES as u64 + 7).unwrap();
-        assert_eq!(MarkFile::open(&path).unwrap().mark(), mark(4));
+        assert_eq!(read(), None);
     }
 }

@@ -18,7 +18,7 @@ use crate::{
     mark::{Mark, MarkFile},
     options::{self, LOG, META, ROWS},
     snapshot::{SnapshotFolder, SnapshotReceiver, remove_other_generations},
-    sync::{SyncStats, SyncThread},
+    sync::{LogSync, SyncExecutor, SyncStats},
     tail::Tail,
     types::{LogId, StoredMembership},
 };
@@ -59,28 +59,26 @@ pub struct Store {
 impl Store {
     /// Opens a folder. `hooks` gets the revision that the state stands at and gives whom to tell from then on.
     pub fn open(options: &StoreOptions, hooks: impl FnOnce(&Published) -> Hooks) -> Result<Opened, OpenError> {
+        Self::open_with(options, SyncExecutor::Thread, hooks)
+    }
+
+    /// Opens a folder whose log is synced by this executor.
+    pub fn open_with(
+        options: &StoreOptions,
+        executor: SyncExecutor,
+        hooks: impl FnOnce(&Published) -> Hooks,
+    ) -> Result<Opened, OpenError> {
         let folder = &options.folder;
-        let storage = |source: io::Error| match source.kind() {
-            io::ErrorKind::InvalidData => {
-                OpenError::Quarantine { folder: folder.clone(), lost: chain_text(&source) }
-            }
-            _ => OpenError::Storage { folder: folder.clone(), source },
-        };
-        let fresh = !folder.join("db").join("CURRENT").exists();
+        let storage = |source: io::Error| OpenError::from_io(folder, source);
         std::fs::create_dir_all(folder).map_err(storage)?;
         let db = Arc::new(open_database(folder)?);
         check_format(&db, folder)?;
-        let mark_path = folder.join("mark");
-        let mark_missing = !mark_path.exists();
-        let mark = MarkFile::open(&mark_path).map_err(storage)?;
         let recovered = recover(&db).map_err(storage)?;
-        if mark_missing && !fresh && (recovered.position.last.is_some() || recovered.position.vote.is_some()) {
-            let lost = "its mark file is missing, so nobody can say whether the log is whole".to_owned();
-            return Err(OpenError::Quarantine { folder: folder.clone(), lost });
-        }
+        let mark = open_mark(folder, &recovered.position)?;
         compare(folder, mark.mark(), &recovered.position)?;
         let snapshots = Arc::new(SnapshotFolder::open(folder.join("snapshots")).map_err(storage)?);
-        let sync = SyncThread::start(db.clone(), mark).map_err(storage)?;
+        check_covered(folder, &recovered, &snapshots)?;
+        let sync = LogSync::start(executor, db.clone(), mark).map_err(storage)?;
         let log = LogStore::new(db.clone(), sync, recovered.position);
         let published = Arc::new(RwLock::new(recovered.published.clone()));
         let hooks = hooks(&recovered.published);
@@ -150,9 +148,9 @@ pub fn verify(folder: &Path) -> Result<Verified, OpenError> {
     let opened = Store::open(&StoreOptions { folder: folder.into() }, |_| Hooks::default())?;
     let db = &opened.store.db;
     let checked = || -> io::Result<Verified> {
-        let (begin, before) = purged(db)?.map_or((None, None), |purged| {
-            (Some(purged.log_id.index + 1), Some(Chain(*purged.chain)))
-        });
+        opened.store.snapshots.verify()?;
+        let (begin, before) =
+            purged(db)?.map_or((None, None), |purged| (Some(purged.log_id.index + 1), Some(Chain(*purged.chain))));
         let first = begin.map_or_else(|| first_index(db), |begin| Ok(Some(begin)))?;
         let mut entries = 0;
         if let Some(first) = first {
@@ -163,7 +161,7 @@ pub fn verify(folder: &Path) -> Result<Verified, OpenError> {
         }
         Ok(Verified { entries, state_hash: opened.store.published().state.hash() })
     };
-    checked().map_err(|source| OpenError::Quarantine { folder: folder.into(), lost: chain_text(&source) })
+    checked().map_err(|source| OpenError::from_io(folder, source))
 }
 
 /// The column by name. They are opened with the database, so a missing one is damage.
@@ -185,13 +183,13 @@ fn open_database(folder: &Path) -> Result<DB, OpenError> {
             rocksdb::ErrorKind::Corruption => {
                 OpenError::Quarantine { folder: folder.into(), lost: format!("RocksDB finds damage: {text}") }
             }
-            _ => OpenError::Storage { folder: folder.into(), source: rocks(error) },
+            _ => OpenError::from_io(folder, rocks(error)),
         }
     })
 }
 
 fn check_format(db: &DB, folder: &Path) -> Result<(), OpenError> {
-    let storage = |source| OpenError::Storage { folder: folder.into(), source };
+    let storage = |source| OpenError::from_io(folder, source);
     match get(db, FORMAT_KEY).map_err(storage)?.as_deref() {
         Some([format]) if *format <= codec::FORMAT => Ok(()),
         Some(bytes) => Err(OpenError::NewerFormat {
@@ -217,7 +215,8 @@ fn recover(db: &DB) -> io::Result<Recovered> {
     let purged = purged(db)?;
     let purged_chain = purged.as_ref().map_or_else(Chain::default, |purged| Chain(*purged.chain));
     let purged_id: Option<LogId> = purged.as_ref().map(|purged| purged.log_id.into());
-    let (last, chain) = check_end(db, purged.as_ref())?.map_or((purged_id, purged_chain), |(last, chain)| (Some(last), chain));
+    let (last, chain) =
+        check_end(db, purged.as_ref())?.map_or((purged_id, purged_chain), |(last, chain)| (Some(last), chain));
     let generation = generation(db)?;
     remove_other_generations(db, generation)?;
     let position =
@@ -276,7 +275,10 @@ fn load_state(db: &DB, generation: u32) -> io::Result<Published> {
     }
     let promised = get(db, STATE_HASH_KEY)?;
     if promised.is_some_and(|hash| hash != state.hash().to_bytes()) {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "the rows of the state do not have the hash they should have"));
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "the rows of the state do not have the hash they should have",
+        ));
     }
     let applied: Option<LogIdForm> = get(db, APPLIED_KEY)?.map(|bytes| codec::open("applied", &bytes)).transpose()?;
     let membership = get(db, MEMBERSHIP_KEY)?.map(|bytes| codec::decode_membership(&bytes)).transpose()?;
@@ -285,6 +287,42 @@ fn load_state(db: &DB, generation: u32) -> io::Result<Published> {
         applied: applied.map(Into::into),
         membership: membership.unwrap_or_else(StoredMembership::default),
     })
+}
+
+/// The mark, or a new one where nothing can have been promised yet.
+fn open_mark(folder: &Path, position: &Position) -> Result<MarkFile, OpenError> {
+    let storage = |source| OpenError::from_io(folder, source);
+    let path = folder.join("mark");
+    if let Some(mark) = MarkFile::open(&path).map_err(storage)? {
+        return Ok(mark);
+    }
+    if position.last.is_some() || position.vote.is_some() {
+        let lost = "its mark file is missing or damaged, so nobody can say whether the log is whole".to_owned();
+        return Err(OpenError::Quarantine { folder: folder.into(), lost });
+    }
+    let mark = MarkFile::create(&path).map_err(storage)?;
+    // The names of mark, database and folder themselves must outlive a power cut.
+    let parent = folder.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    for directory in [folder, parent] {
+        std::fs::File::open(directory).and_then(|directory| directory.sync_all()).map_err(storage)?;
+    }
+    Ok(mark)
+}
+
+/// What was purged must be in the state or in a snapshot.
+fn check_covered(folder: &Path, recovered: &Recovered, snapshots: &SnapshotFolder) -> Result<(), OpenError> {
+    let snapshot = snapshots.latest().and_then(|latest| latest.meta().last_log_id);
+    let covered = recovered.published.applied.max(snapshot);
+    if recovered.position.purged <= covered {
+        return Ok(());
+    }
+    let id = |log_id: Option<LogId>| text(log_id.as_ref().map(LogIdForm::from));
+    let lost = format!(
+        "its log was purged up to {}, but state and snapshots reach only {}",
+        id(recovered.position.purged),
+        id(covered)
+    );
+    Err(OpenError::Quarantine { folder: folder.into(), lost })
 }
 
 /// What was promised must be there.
@@ -306,15 +344,4 @@ fn compare(folder: &Path, mark: Mark, position: &Position) -> Result<(), OpenErr
 
 fn text(log_id: Option<LogIdForm>) -> String {
     log_id.map_or_else(|| "nothing".to_owned(), |id| format!("index {} of term {}", id.index, id.term))
-}
-
-/// An error with all its causes, for a message that must stand alone.
-fn chain_text(error: &io::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.get_ref().and_then(|inner| inner.source());
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }

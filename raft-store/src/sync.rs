@@ -1,4 +1,4 @@
-//! The one thread that syncs the log. Whatever waits when it comes round shares one sync (group commit), and is told in
+//! What syncs the log: one thread. Whatever waits when it comes round shares one sync (group commit), and is told in
 //! the order it came. The first failed sync is the last: after it the page cache cannot be trusted (fsyncgate), so
 //! everything from then on fails and the node stops.
 
@@ -22,6 +22,19 @@ use crate::{
 
 /// Durations kept for [`SyncStats`].
 const DURATIONS_KEPT: usize = 512;
+/// Jobs that may wait for the thread. A disk that hangs for so many appends must stop the node's lead rather than fill
+/// its memory: the next append blocks, heartbeats cease, and the others elect.
+const JOBS_MAX: usize = 4_096;
+
+/// Who syncs the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum SyncExecutor {
+    /// A thread of its own, so that nobody who appends waits for the disk.
+    #[default]
+    Thread,
+    /// Whoever appends, before the append returns: the same order on every run, for simulation.
+    Inline,
+}
 
 /// What waits for a sync.
 pub(crate) enum Job {
@@ -31,6 +44,8 @@ pub(crate) enum Job {
     Vote(VoteForm, tokio::sync::oneshot::Sender<io::Result<()>>),
     /// Entries after this one are about to be removed: the mark must go back first.
     Truncate(Option<LogIdForm>, tokio::sync::oneshot::Sender<io::Result<()>>),
+    /// The log now begins after this one, which it never held: a snapshot covers it.
+    Jump(LogIdForm, tokio::sync::oneshot::Sender<io::Result<()>>),
 }
 
 /// How long syncs take.
@@ -44,11 +59,15 @@ pub struct SyncStats {
     pub count: u64,
 }
 
-/// The thread and the way to it. Dropping it ends the thread after what waits is done.
-pub(crate) struct SyncThread {
-    jobs: Option<mpsc::Sender<Job>>,
-    thread: Option<JoinHandle<()>>,
+/// The way to whoever syncs. Dropping it ends the thread after what waits is done.
+pub(crate) struct LogSync {
+    way: Way,
     durations: Arc<Mutex<Durations>>,
+}
+
+enum Way {
+    Thread { jobs: Option<mpsc::SyncSender<Job>>, thread: Option<JoinHandle<()>> },
+    Inline(Mutex<Worker>),
 }
 
 #[derive(Default)]
@@ -57,23 +76,34 @@ struct Durations {
     count: u64,
 }
 
-impl SyncThread {
-    /// Starts the thread for this database and mark.
-    pub(crate) fn start(db: Arc<DB>, mark: MarkFile) -> io::Result<Self> {
-        // Unbounded by type, bounded by use: openraft keeps at most `max_append_entries` appends in flight.
-        let (sender, receiver) = mpsc::channel();
+impl LogSync {
+    /// Begins to sync this database and to keep this mark.
+    pub(crate) fn start(executor: SyncExecutor, db: Arc<DB>, mark: MarkFile) -> io::Result<Self> {
         let durations = Arc::new(Mutex::new(Durations::default()));
-        let worker = Worker { db, mark, durations: durations.clone(), failed: None };
-        let thread = std::thread::Builder::new().name("log-sync".into()).spawn(move || worker.run(&receiver))?;
-        Ok(Self { jobs: Some(sender), thread: Some(thread), durations })
+        let flush = Box::new(move || db.flush_wal(true).map_err(rocks));
+        let worker = Worker { flush, mark, durations: durations.clone(), failed: None };
+        let way = match executor {
+            SyncExecutor::Inline => Way::Inline(Mutex::new(worker)),
+            SyncExecutor::Thread => {
+                let (sender, receiver) = mpsc::sync_channel(JOBS_MAX);
+                let thread =
+                    std::thread::Builder::new().name("log-sync".into()).spawn(move || worker.run(&receiver))?;
+                Way::Thread { jobs: Some(sender), thread: Some(thread) }
+            }
+        };
+        Ok(Self { way, durations })
     }
 
-    /// Hands over a job. An ended thread answers by dropping it, which its waiter sees.
+    /// Hands over a job.
     pub(crate) fn submit(&self, job: Job) {
-        if let Some(jobs) = &self.jobs
-            && let Err(mpsc::SendError(job)) = jobs.send(job)
-        {
-            complete(job, Some("the sync thread has ended"));
+        match &self.way {
+            Way::Inline(worker) => worker.lock().unwrap_or_else(PoisonError::into_inner).handle(vec![job]),
+            Way::Thread { jobs: Some(jobs), .. } => {
+                if let Err(mpsc::SendError(job)) = jobs.send(job) {
+                    complete(job, Some(THREAD_ENDED));
+                }
+            }
+            Way::Thread { jobs: None, .. } => complete(job, Some(THREAD_ENDED)),
         }
     }
 
@@ -82,23 +112,26 @@ impl SyncThread {
         let durations = self.durations.lock().unwrap_or_else(PoisonError::into_inner);
         let mut sorted: Vec<Duration> = durations.latest.iter().copied().collect();
         sorted.sort_unstable();
-        let at = |percent: usize| sorted.get(sorted.len().saturating_sub(1) * percent / 100).copied().unwrap_or_default();
+        let at =
+            |percent: usize| sorted.get(sorted.len().saturating_sub(1) * percent / 100).copied().unwrap_or_default();
         SyncStats { p50: at(50), p99: at(99), count: durations.count }
     }
 }
 
-impl Drop for SyncThread {
+const THREAD_ENDED: &str = "the sync thread has ended";
+
+impl Drop for LogSync {
     fn drop(&mut self) {
-        drop(self.jobs.take());
-        if let Some(thread) = self.thread.take() {
+        if let Way::Thread { jobs, thread } = &mut self.way {
+            drop(jobs.take());
             // A panic there has been reported by the panic itself.
-            let _ = thread.join();
+            let _ = thread.take().map(JoinHandle::join);
         }
     }
 }
 
 struct Worker {
-    db: Arc<DB>,
+    flush: Box<dyn FnMut() -> io::Result<()> + Send>,
     mark: MarkFile,
     durations: Arc<Mutex<Durations>>,
     failed: Option<String>,
@@ -107,16 +140,19 @@ struct Worker {
 impl Worker {
     fn run(mut self, jobs: &mpsc::Receiver<Job>) {
         while let Ok(first) = jobs.recv() {
-            let batch: Vec<Job> = std::iter::once(first).chain(jobs.try_iter()).collect();
-            if self.failed.is_none()
-                && let Err(error) = self.sync(&batch)
-            {
-                tracing::error!(%error, "the log cannot be synced; this node stops");
-                self.failed = Some(error.to_string());
-            }
-            for job in batch {
-                complete(job, self.failed.as_deref());
-            }
+            self.handle(std::iter::once(first).chain(jobs.try_iter().take(JOBS_MAX)).collect());
+        }
+    }
+
+    fn handle(&mut self, batch: Vec<Job>) {
+        if self.failed.is_none()
+            && let Err(error) = self.sync(&batch)
+        {
+            tracing::error!(%error, "the log cannot be synced; this node stops");
+            self.failed = Some(error.to_string());
+        }
+        for job in batch {
+            complete(job, self.failed.as_deref());
         }
     }
 
@@ -124,7 +160,7 @@ impl Worker {
     fn sync(&mut self, batch: &[Job]) -> io::Result<()> {
         let begin = Instant::now();
         fail_point!("log-sync-before");
-        self.db.flush_wal(true).map_err(rocks)?;
+        (self.flush)()?;
         fail_point!("log-sync-after");
         self.note(begin.elapsed());
         let mut mark = self.mark.mark();
@@ -133,6 +169,7 @@ impl Worker {
                 Job::Append(last, _) => mark.last = Some(*last),
                 Job::Vote(vote, _) => mark.vote = Some(*vote),
                 Job::Truncate(last, _) => mark.last = *last,
+                Job::Jump(to, _) => mark.last = mark.last.max(Some(*to)),
             }
         }
         self.mark.set(mark)
@@ -156,6 +193,37 @@ fn complete(job: Job, failed: Option<&str>) {
     match job {
         Job::Append(_, flushed) => flushed.io_completed(result()),
         // A waiter that is gone needs no word.
-        Job::Vote(_, done) | Job::Truncate(_, done) => drop(done.send(result())),
+        Job::Vote(_, done) | Job::Truncate(_, done) | Job::Jump(_, done) => drop(done.send(result())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+
+    #[test]
+    fn the_first_failed_sync_is_the_last() {
+        let folder = tempfile::tempdir().unwrap();
+        let flushes = Arc::new(AtomicU32::new(0));
+        let counted = flushes.clone();
+        // The second sync fails; a third would succeed, as a disk's does after it has dropped the dirty pages.
+        let flush = Box::new(move || match counted.fetch_add(1, Ordering::Relaxed) {
+            1 => Err(io::Error::other("the disk says no")),
+            _ => Ok(()),
+        });
+        let mark = MarkFile::create(&folder.path().join("mark")).unwrap();
+        let mut worker = Worker { flush, mark, durations: Arc::default(), failed: None };
+        let mut vote = |term| {
+            let (done, mut saved) = tokio::sync::oneshot::channel();
+            worker.handle(vec![Job::Vote(VoteForm { term, node: 1, committed: true }, done)]);
+            let saved = saved.try_recv().unwrap().map_err(|error| error.to_string());
+            (saved, worker.mark.mark().vote.map(|vote| vote.term))
+        };
+        assert_eq!(vote(1), (Ok(()), Some(1)));
+        assert_eq!(vote(2), (Err("the disk says no".into()), Some(1)));
+        assert_eq!(vote(3), (Err("the disk says no".into()), Some(1)));
+        assert_eq!(flushes.load(Ordering::Relaxed), 2);
     }
 }

@@ -239,9 +239,53 @@ async fn flipped_bits_in_the_log_never_open_short() {
         .await;
         match opened {
             Err(error) => assert_eq!(error.exit_reason(), ExitReason::Quarantine, "{error}"),
-            Ok(mut opened) => assert_eq!(indexes(&mut opened).await.len(), 50, "opened short after damage at {step}/60"),
+            Ok(mut opened) => {
+                assert_eq!(indexes(&mut opened).await.len(), 50, "opened short after damage at {step}/60")
+            }
         }
     }
+}
+
+#[tokio::test]
+async fn a_damaged_mark_is_quarantined() {
+    for fill in [0x00, 0xa5] {
+        let error = damaged(|folder| fs::write(folder.join("mark"), [fill; 4096]).unwrap()).await.err().unwrap();
+        assert_eq!(error.exit_reason(), ExitReason::Quarantine, "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_purge_that_nothing_covers_is_quarantined() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut opened = open(folder.path()).unwrap();
+    append(&mut opened, (1..=9).map(|index| entry(1, index)).collect()).await.unwrap();
+    opened.log.purge(log_id(1, 5)).await.unwrap();
+    drop(opened);
+    let error = open(folder.path()).err().unwrap();
+    assert_eq!(error.exit_reason(), ExitReason::Quarantine, "{error}");
+    assert!(error.to_string().contains("purged up to index 5"), "{error}");
+}
+
+/// A manager that took in a snapshot has promised what is in it, though it never held those entries.
+#[tokio::test]
+async fn a_lost_snapshot_installation_is_quarantined() {
+    let (from, to, crashed) =
+        (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let mut source = filled(from.path(), 40).await;
+    let built = source.machine.get_snapshot_builder().await.build_snapshot().await.unwrap();
+    let mut target = filled(to.path(), 3).await;
+    let before = fs::metadata(wal(to.path())).unwrap().len();
+    let mut receiver = target.store.receive_snapshot().unwrap();
+    receiver.write(&fs::read(built.snapshot.path()).unwrap()).unwrap();
+    target.machine.install_snapshot(&built.meta, receiver.finish().unwrap()).await.unwrap();
+    target.log.purge(log_id(1, 40)).await.unwrap();
+    copy(to.path(), crashed.path());
+    drop(target);
+    assert_eq!(open(to.path()).unwrap().store.published().applied, Some(log_id(1, 40)));
+    fs::OpenOptions::new().write(true).open(wal(crashed.path())).unwrap().set_len(before).unwrap();
+    let error = open(crashed.path()).err().unwrap();
+    assert_eq!(error.exit_reason(), ExitReason::Quarantine, "{error}");
+    assert!(error.to_string().contains("entries up to index 40"), "{error}");
 }
 
 #[tokio::test]

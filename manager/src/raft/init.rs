@@ -38,14 +38,20 @@ struct Peer {
 impl Node {
     /// Forms a cluster of the managers at these peer addresses, this one among them.
     pub async fn init(&self, peer_addresses: Vec<String>) -> Result<v1::InitReply, InitError> {
+        let _one_at_a_time = self
+            .inner
+            .initialising
+            .try_lock()
+            .map_err(|_| InitError::Failed("another init is under way at this manager".into()))?;
         self.check_addresses(&peer_addresses)?;
         let mut peers = Vec::new();
         for address in peer_addresses {
             peers.push(ask(address).await?);
         }
-        let cluster = self.cluster_for(&peers)?;
+        self.check_begun(&peers)?;
+        let (cluster, ids) = identities(&peers)?;
         let mut members = BTreeMap::new();
-        for (peer, id) in peers.iter_mut().zip(1..) {
+        for (peer, id) in peers.iter_mut().zip(ids) {
             adopt(peer, &cluster, id).await?;
             members.insert(
                 id,
@@ -79,28 +85,23 @@ impl Node {
         Ok(())
     }
 
-    /// A new cluster id, or the one that an interrupted init gave already.
-    fn cluster_for(&self, peers: &[Peer]) -> Result<ClusterId, InitError> {
-        let mut begun: Option<&str> = None;
-        for (peer, id) in peers.iter().zip(1_u64..) {
-            let known = &peer.description;
-            let fits = known.node_id == id && begun.is_none_or(|begun| begun == known.cluster_id);
-            match known.cluster_id.as_str() {
-                "" => {}
-                cluster if fits => begun = Some(cluster),
-                cluster => {
-                    return Err(InitError::Exists(format!(
-                        "the manager at {} is manager {} of cluster {cluster} already",
-                        peer.address, known.node_id
-                    )));
-                }
-            }
-        }
+    /// Refuses when somebody takes part in a cluster that has begun. Only an init that was cut off after its own
+    /// beginning may go on: then this manager takes part too, with exactly these peers, and has no first write yet.
+    fn check_begun(&self, peers: &[Peer]) -> Result<(), InitError> {
         if let Some(cluster) = self.snapshot_state().0.cluster() {
             return Err(InitError::Exists(format!("this manager belongs to cluster {} already", cluster.id)));
         }
-        let id = begun.map_or_else(|| uuid::Uuid::new_v4().to_string(), ToOwned::to_owned);
-        ClusterId::new(id).map_err(|error| InitError::Failed(error.to_string()))
+        let Some(begun) = peers.iter().find(|peer| peer.description.initialized) else { return Ok(()) };
+        let members = self.leadership().borrow().managers.clone();
+        let same = members.len() == peers.len()
+            && peers.iter().all(|peer| members.iter().any(|member| member.peer_address == peer.address));
+        if same {
+            return Ok(());
+        }
+        Err(InitError::Exists(format!(
+            "the manager at {} belongs to cluster {} already",
+            begun.address, begun.description.cluster_id
+        )))
     }
 
     async fn begin(&self, members: &BTreeMap<u64, ManagerNode>) -> Result<(), InitError> {
@@ -121,8 +122,35 @@ impl Node {
     }
 }
 
+/// The cluster's id and each peer's: new ones, or those that an interrupted init gave already.
+fn identities(peers: &[Peer]) -> Result<(ClusterId, Vec<u64>), InitError> {
+    let described = || peers.iter().map(|peer| &peer.description);
+    let begun = described().find(|known| !known.cluster_id.is_empty()).map(|known| known.cluster_id.clone());
+    let given: Vec<u64> = described().filter(|known| known.node_id > 0).map(|known| known.node_id).collect();
+    let count = peers.len() as u64;
+    for peer in peers {
+        let known = &peer.description;
+        let fits = begun.as_ref() == Some(&known.cluster_id)
+            && (1..=count).contains(&known.node_id)
+            && given.iter().filter(|id| **id == known.node_id).count() == 1;
+        if !known.cluster_id.is_empty() && !fits {
+            return Err(InitError::Exists(format!(
+                "the manager at {} is manager {} of cluster {}, which never began; empty its data folder if it is not \
+                 wanted there",
+                peer.address, known.node_id, known.cluster_id
+            )));
+        }
+    }
+    let mut free = (1..=count).filter(|id| !given.contains(id));
+    let ids = described().filter_map(|known| Some(known.node_id).filter(|id| *id > 0).or_else(|| free.next()));
+    let ids = ids.collect();
+    let id = begun.unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
+    Ok((ClusterId::new(id).map_err(|error| InitError::Failed(error.to_string()))?, ids))
+}
+
 async fn ask(address: String) -> Result<Peer, InitError> {
-    let unreachable = |problem: String| InitError::Failed(format!("the manager at {address} does not answer: {problem}"));
+    let unreachable =
+        |problem: String| InitError::Failed(format!("the manager at {address} does not answer: {problem}"));
     let channel = minder_proto::dial::endpoint(&address)
         .map_err(|error| InitError::Usage(format!("{address:?} is no address: {error}")))?
         .connect_lazy();
@@ -133,6 +161,13 @@ async fn ask(address: String) -> Result<Peer, InitError> {
         Ok(Err(status)) => return Err(unreachable(status.message().into())),
         Err(_) => return Err(unreachable(format!("nothing within {PEER_DEADLINE:?}"))),
     };
+    let own = env!("CARGO_PKG_VERSION");
+    if description.version != own {
+        let other = &description.version;
+        return Err(InitError::Usage(format!(
+            "the manager at {address} is version {other}, this one is {own}; use one version"
+        )));
+    }
     Ok(Peer { address, client, description })
 }
 
@@ -143,7 +178,9 @@ async fn adopt(peer: &mut Peer, cluster: &ClusterId, id: u64) -> Result<(), Init
     let address = &peer.address;
     match adopted {
         Ok(Ok(_)) => Ok(()),
-        Ok(Err(status)) => Err(InitError::Failed(format!("the manager at {address} was not adopted: {}", status.message()))),
+        Ok(Err(status)) => {
+            Err(InitError::Failed(format!("the manager at {address} was not adopted: {}", status.message())))
+        }
         Err(_) => Err(InitError::Failed(format!("the manager at {address} was not adopted within {PEER_DEADLINE:?}"))),
     }
 }

@@ -1,21 +1,18 @@
 //! What peers ask of this manager. Every Raft call names its cluster, its sender and the node it means, and anybody
 //! else refuses it: a reused address or a wrong cluster cannot do harm.
 
-use futures::{Stream, StreamExt, future};
+use std::pin::Pin;
+
+use futures::{Stream, StreamExt, TryStreamExt, future};
 use minder_model::{ClusterId, ManagerId};
 use minder_proto::v1::{self, peer_server};
-use minder_raft_store::{ExitReason, Identity, Raft, decode_snapshot_meta};
-use openraft::storage::Snapshot;
-use std::pin::Pin;
+use minder_raft_store::{ExitReason, Identity, Raft};
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{
-    network::{SNAPSHOT_INSTALL_DEADLINE, SNAPSHOT_PIECE_DEADLINE},
-    node::{Fatal, Node},
-    wire,
-};
+use super::{error::Fatal, node::Node, snapshot, wire};
 
 /// The `Peer` service of one manager.
+#[derive(Clone)]
 pub struct PeerService {
     node: Node,
 }
@@ -26,7 +23,8 @@ impl PeerService {
         Self { node }
     }
 
-    /// The Raft node, if this call is for it.
+    /// The Raft node, if this call is for it. Who calls is not compared with the membership: a manager that was away
+    /// may not know its new leader yet, and can only learn of it from that leader.
     fn raft_for(&self, addressing: Option<&v1::Addressing>) -> Result<Raft, Status> {
         let addressing = addressing.ok_or_else(|| Status::invalid_argument("addressing: is missing"))?;
         let Some(identity) = self.node.identity() else {
@@ -59,22 +57,10 @@ impl PeerService {
         self.node.fail(Fatal { exit_code: ExitReason::Emptied.code(), message: message.clone() });
         Status::failed_precondition(message)
     }
-}
 
-type Replies = Pin<Box<dyn Stream<Item = Result<v1::AppendReply, Status>> + Send>>;
-
-#[tonic::async_trait]
-impl peer_server::Peer for PeerService {
-    type AppendStreamStream = Replies;
-
-    async fn append_stream(
-        &self,
-        request: Request<Streaming<v1::AppendRequest>>,
-    ) -> Result<Response<Replies>, Status> {
-        let mut requests = request.into_inner();
-        let Some(first) = requests.message().await? else {
-            return Ok(Response::new(futures::stream::empty().boxed()));
-        };
+    /// Takes in a stream of entries; the first message says whose it is.
+    async fn entries(self, mut requests: Streaming<v1::AppendRequest>) -> Result<Replies, Status> {
+        let Some(first) = requests.message().await? else { return Ok(futures::stream::empty().boxed()) };
         let raft = self.raft_for(first.addressing.as_ref())?;
         let addressing = first.addressing.clone();
         // A message that cannot be read, or is for somebody else, ends the stream; the leader begins a new one.
@@ -89,6 +75,19 @@ impl peer_server::Peer for PeerService {
             Ok(result) => Ok(wire::append_result_to_wire(result)),
             Err(fatal) => Err(Status::unavailable(fatal.to_string())),
         });
+        Ok(replies.boxed())
+    }
+}
+
+type Replies = Pin<Box<dyn Stream<Item = Result<v1::AppendReply, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl peer_server::Peer for PeerService {
+    type AppendStreamStream = Replies;
+
+    async fn append_stream(&self, request: Request<Streaming<v1::AppendRequest>>) -> Result<Response<Replies>, Status> {
+        // Answered at once, so that the caller knows of the stream before it has something to say.
+        let replies = futures::stream::once(self.clone().entries(request.into_inner())).try_flatten();
         Ok(Response::new(replies.boxed()))
     }
 
@@ -151,43 +150,25 @@ impl peer_server::Peer for PeerService {
         let mut pieces = request.into_inner();
         let first = pieces.message().await?.ok_or_else(|| Status::invalid_argument("no piece at all"))?;
         let raft = self.raft_for(first.addressing.as_ref())?;
-        let vote = wire::vote_from_wire(first.vote)?;
-        let meta = decode_snapshot_meta(&first.meta).map_err(|error| Status::invalid_argument(error.to_string()))?;
-        let refused = |error: std::io::Error| Status::data_loss(format!("snapshot: {error}"));
-        let mut receiver = self.node.store().receive_snapshot().map_err(refused)?;
-        loop {
-            let piece = tokio::time::timeout(SNAPSHOT_PIECE_DEADLINE, pieces.message()).await;
-            match piece.map_err(|_| Status::deadline_exceeded("the snapshot makes no progress"))?? {
-                // A piece goes to the page cache: quick enough for the async thread it is on.
-                Some(piece) => receiver.write(&piece.data).map_err(refused)?,
-                None => break,
-            }
-        }
-        let snapshot = tokio::task::spawn_blocking(|| receiver.finish())
-            .await
-            .map_err(|error| Status::internal(error.to_string()))?
-            .map_err(refused)?;
-        if *snapshot.meta() != meta {
-            return Err(Status::data_loss("the snapshot does not cover what it was announced to"));
-        }
-        let installed = raft.install_full_snapshot(vote, Snapshot { meta, snapshot });
-        let response = tokio::time::timeout(SNAPSHOT_INSTALL_DEADLINE, installed)
-            .await
-            .map_err(|_| Status::deadline_exceeded("the snapshot was not installed in time"))?
-            .map_err(|fatal| Status::unavailable(fatal.to_string()))?;
-        Ok(Response::new(v1::SnapshotReply { vote: Some(wire::vote_to_wire(&response.vote)) }))
+        let _permit = self.node.inner.receiving.try_acquire().map_err(|_| {
+            Status::resource_exhausted("other snapshots are being received; try again when they are through")
+        })?;
+        Ok(Response::new(snapshot::receive(self.node.store(), &raft, first, pieces).await?))
     }
 
     async fn adopt(&self, request: Request<v1::AdoptRequest>) -> Result<Response<v1::AdoptReply>, Status> {
         let request = request.into_inner();
         let cluster = ClusterId::new(request.cluster_id)
             .map_err(|error| Status::invalid_argument(format!("cluster_id: {error}")))?;
+        if request.node_id == 0 {
+            return Err(Status::invalid_argument("node_id: is missing"));
+        }
         let identity = Identity { cluster, manager: ManagerId(request.node_id) };
         self.node.adopt(identity).await.map_err(|error| Status::failed_precondition(format!("{error:#}")))?;
         Ok(Response::new(v1::AdoptReply {}))
     }
 
     async fn describe(&self, _request: Request<v1::DescribeRequest>) -> Result<Response<v1::DescribeReply>, Status> {
-        Ok(Response::new(self.node.describe()))
+        Ok(Response::new(self.node.describe().await))
     }
 }

@@ -24,13 +24,14 @@ pub struct RaftSettings {
 }
 
 impl Default for RaftSettings {
-    /// For managers on one local network with ordinary disks: a beat may be late by four others before anybody doubts
-    /// the leader, and the next acknowledged write comes within 0.6 to 0.8 s of a `kill -9`.
+    /// For managers on one local network with ordinary disks: five beats may be lost before anybody doubts the leader,
+    /// and the next acknowledged write comes 0.5 to 0.7 s after a `kill -9` (`manager/tests/raft_failover.rs` measures
+    /// both, on a busy machine too).
     fn default() -> Self {
         Self {
-            heartbeat_interval_ms: 60,
-            election_timeout_min_ms: 250,
-            election_timeout_max_ms: 350,
+            heartbeat_interval_ms: 50,
+            election_timeout_min_ms: 200,
+            election_timeout_max_ms: 300,
             snapshot_every_entries: 10_000,
             keep_entries: 10_000,
         }

@@ -117,7 +117,10 @@ pub fn vote_response_from_wire(reply: v1::VoteReply) -> Result<VoteResponse<Type
     })
 }
 
-pub fn transfer_to_wire(addressing: v1::Addressing, request: &TransferLeaderRequest<TypeConfig>) -> v1::TransferRequest {
+pub fn transfer_to_wire(
+    addressing: v1::Addressing,
+    request: &TransferLeaderRequest<TypeConfig>,
+) -> v1::TransferRequest {
     v1::TransferRequest {
         addressing: Some(addressing),
         from_vote: Some(vote_to_wire(request.from_leader())),

@@ -14,7 +14,11 @@ use crate::v1;
 pub fn spec_from_wire(wire: v1::ProcessSpec) -> Result<Spec, FieldErrors> {
     let mut errors = Errors::default();
     let name = errors.note("name", ProcessName::new(wire.name.clone()));
-    let hosts = wire.hosts.iter().enumerate().filter_map(|(at, host)| errors.note(&format!("hosts[{at}]"), HostName::new(host.clone())));
+    let hosts = wire
+        .hosts
+        .iter()
+        .enumerate()
+        .filter_map(|(at, host)| errors.note(&format!("hosts[{at}]"), HostName::new(host.clone())));
     let hosts: Vec<HostName> = hosts.collect();
     let overrides = overrides_from_wire(&mut errors, wire.overrides);
     let restart = restart_from_wire(&mut errors, wire.restart.unwrap_or_default());
@@ -40,7 +44,10 @@ pub fn spec_from_wire(wire: v1::ProcessSpec) -> Result<Spec, FieldErrors> {
             restart,
             stop,
             start: Start {
-                healthy_after: millis(wire.start.and_then(|start| start.healthy_after_ms), Start::default().healthy_after),
+                healthy_after: millis(
+                    wire.start.and_then(|start| start.healthy_after_ms),
+                    Start::default().healthy_after,
+                ),
             },
             daemon: wire.daemon.map(|daemon| Daemon {
                 pid_file: daemon.pid_file,
@@ -101,10 +108,7 @@ fn millis(wire: Option<u64>, default: Millis) -> Millis {
     wire.map_or(default, Millis)
 }
 
-fn overrides_from_wire(
-    errors: &mut Errors,
-    wire: BTreeMap<String, v1::HostOverride>,
-) -> BTreeMap<HostName, Override> {
+fn overrides_from_wire(errors: &mut Errors, wire: BTreeMap<String, v1::HostOverride>) -> BTreeMap<HostName, Override> {
     let mut overrides = BTreeMap::new();
     for (host, over) in wire {
         let path = format!("overrides.{host}");
@@ -160,7 +164,9 @@ fn restart_from_wire(errors: &mut Errors, wire: v1::RestartSpec) -> Restart {
         }
     };
     let mut codes = |path: &str, codes: Vec<u32>| -> Vec<u8> {
-        let code = |code: u32| errors.note(path, u8::try_from(code).map_err(|_| format!("{code} is no exit code, there are 0 to 255")));
+        let code = |code: u32| {
+            errors.note(path, u8::try_from(code).map_err(|_| format!("{code} is no exit code, there are 0 to 255")))
+        };
         codes.into_iter().filter_map(code).collect()
     };
     Restart {
@@ -281,7 +287,10 @@ mod tests {
         spec.args = vec!["a b".into()];
         spec.hosts = vec![HostName::new("h1").unwrap()];
         spec.limits.insert("nofile".into(), Limit { soft: Some(1), hard: None });
-        spec.overrides.insert(HostName::new("h1").unwrap(), Override { args: Some(vec![]), instances: Some(0), ..Override::default() });
+        spec.overrides.insert(
+            HostName::new("h1").unwrap(),
+            Override { args: Some(vec![]), instances: Some(0), ..Override::default() },
+        );
         spec.restart.window = None;
         spec.restart.slow_retry = None;
         spec.restart.fatal_exit_codes = vec![255];
@@ -307,7 +316,14 @@ mod tests {
         let paths: Vec<String> = spec_from_wire(bad).unwrap_err().0.into_iter().map(|error| error.path).collect();
         assert_eq!(
             paths,
-            ["spec.name", "spec.hosts[1]", "spec.restart.policy", "spec.restart.fatal_exit_codes", "spec.stop.signal", "spec.limits.nofile"]
+            [
+                "spec.name",
+                "spec.hosts[1]",
+                "spec.restart.policy",
+                "spec.restart.fatal_exit_codes",
+                "spec.stop.signal",
+                "spec.limits.nofile"
+            ]
         );
     }
 }

@@ -16,11 +16,7 @@ use minder_state::{State, StateHash};
 use minicbor::{CborLen, Decode, Encode, bytes::ByteArray};
 use sha2::{Digest, Sha256};
 
-use crate::{
-    codec,
-    error::CodecError,
-    types::SnapshotMeta,
-};
+use crate::{codec, error::CodecError, types::SnapshotMeta};
 
 const MAGIC: &[u8; 8] = b"MNDRSNP1";
 /// Rows are gathered to about this size, so that a damaged block is found before much is believed.
@@ -73,6 +69,13 @@ impl SnapshotFile {
     /// Reads at most `buffer` from `offset`; 0 at the end.
     pub fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         std::os::unix::fs::FileExt::read_at(&self.inner.file, buffer, offset)
+    }
+
+    /// The same file under its new name: the check it has passed stays good.
+    pub(crate) fn moved_to(&self, path: PathBuf) -> io::Result<Self> {
+        let Inner { file, bytes, meta, .. } = &*self.inner;
+        let inner = Inner { path, file: file.try_clone()?, bytes: *bytes, meta: meta.clone() };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// Opens a file and checks all of it.

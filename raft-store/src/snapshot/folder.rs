@@ -73,8 +73,8 @@ impl SnapshotFolder {
 
     /// Checks a spooled file and gives it its name, durably.
     pub(crate) fn finish(&self, spool: &Path) -> io::Result<SnapshotFile> {
-        let meta = SnapshotFile::open(spool)?.meta().clone();
-        let name = match &meta.last_log_id {
+        let whole = SnapshotFile::open(spool)?;
+        let name = match &whole.meta().last_log_id {
             Some(last) => format!("{:020}-{:020}-{}.snapshot", last.index, last.leader_id.term, last.leader_id.node_id),
             None => "00000000000000000000-empty.snapshot".to_owned(),
         };
@@ -83,7 +83,12 @@ impl SnapshotFolder {
         fs::rename(spool, &path)?;
         fs::File::open(&self.path)?.sync_all()?;
         fail_point!("snapshot-renamed");
-        SnapshotFile::open(&path)
+        whole.moved_to(path)
+    }
+
+    /// Checks every file.
+    pub(crate) fn verify(&self) -> io::Result<()> {
+        list(&self.path, "snapshot")?.iter().try_for_each(|path| SnapshotFile::open(path).map(drop))
     }
 
     /// Makes this the newest snapshot, unless a newer one is there, and removes old ones.

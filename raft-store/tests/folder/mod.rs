@@ -8,8 +8,8 @@ use minder_raft_store::{Entry, Hooks, LogId, OpenError, Opened, Store, StoreOpti
 use minder_state::{Command, Expect, Proposal};
 use openraft::{
     EntryPayload,
-    type_config::TypeConfigExt,
     storage::{IOFlushed, RaftLogStorage, RaftStateMachine},
+    type_config::TypeConfigExt,
     vote::RaftLeaderId,
 };
 

@@ -9,6 +9,7 @@ pub mod identity;
 pub mod launch;
 pub mod protocol;
 pub mod record;
+pub mod tree;
 
 pub use bytes::Malformed;
 

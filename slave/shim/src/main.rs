@@ -9,7 +9,6 @@ mod logs;
 mod shim;
 mod socket;
 mod sys;
-mod tree;
 
 use std::{fs::File, os::fd::AsRawFd, path::Path, process::exit};
 
@@ -25,15 +24,17 @@ fn main() {
     if std::env::set_current_dir(Path::new(&folder)).is_err() {
         exit(code::BUNDLE);
     }
-    let Ok(launch) = std::fs::read(bundle::LAUNCH).map_err(drop).and_then(|bytes| Launch::decode(&bytes).map_err(drop))
-    else {
-        exit(code::LAUNCH);
-    };
     let Ok(lock) = File::create(bundle::LOCK) else { exit(code::BUNDLE) };
     // SAFETY: flock on a descriptor that lives until the process ends.
     if unsafe { libc::flock(lock.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } != 0 {
         exit(code::LOCKED);
     }
+    // Read under the lock: a slave that finds an incarnation without a shim takes the lock and removes this file, so that
+    // a shim which is late by any amount starts nothing.
+    let Ok(launch) = std::fs::read(bundle::LAUNCH).map_err(drop).and_then(|bytes| Launch::decode(&bytes).map_err(drop))
+    else {
+        exit(code::LAUNCH);
+    };
     sys::detach();
     match shim::Shim::prepare(launch) {
         Ok(mut shim) => shim.run(),

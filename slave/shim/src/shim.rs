@@ -18,6 +18,7 @@ use minder_shim::{
     launch::Launch,
     protocol::{Request, Scope},
     record::{End, FILE_BYTES, Record, Stage, Step},
+    tree,
 };
 
 use crate::{
@@ -25,7 +26,6 @@ use crate::{
     logs::LogFile,
     socket::Socket,
     sys::{self, Reap, Reaped},
-    tree,
 };
 
 /// While the tree is being ended it is looked at this often.
@@ -269,7 +269,7 @@ impl Shim {
                         libc::killpg(group, signal);
                     }
                 }
-                Scope::All => tree::signal(signal),
+                Scope::All => tree::signal(self.record.shim_pid, signal),
             }
         }
     }
@@ -317,8 +317,8 @@ impl Shim {
             }
             return;
         }
-        let by_file = pid_in(&daemon.pid_file).filter(|pid| tree::is_child(*pid));
-        let found = if daemon.pid_file.is_empty() || overdue { by_file.or_else(tree::oldest_child) } else { by_file };
+        let by_file = pid_in(&daemon.pid_file).filter(|pid| tree::is_child(self.record.shim_pid, *pid));
+        let found = if daemon.pid_file.is_empty() || overdue { by_file.or_else(|| tree::oldest_child(self.record.shim_pid)) } else { by_file };
         match found {
             Some(pid) => {
                 self.take_main(pid);
@@ -342,7 +342,7 @@ impl Shim {
 
     fn keep_killing(&mut self) {
         if self.killing {
-            tree::kill(Path::new(OsStr::from_bytes(&self.launch.cgroup)));
+            tree::kill(self.record.shim_pid, Path::new(OsStr::from_bytes(&self.launch.cgroup)));
         }
     }
 

@@ -1,25 +1,28 @@
-//! Every process of the incarnation, and how to end them all. With a cgroup the kernel does it in one write; without,
-//! the descendants of this sub-reaper are read and killed until none is left.
+//! Every process below one, and how to end them all. With a cgroup the kernel does it in one write; without, the
+//! descendants are read and killed until none is left.
 
 use std::{fs, os::fd::FromRawFd, os::fd::OwnedFd, path::Path};
 
-use minder_shim::identity;
+use crate::identity;
 
-/// Kills everything there is now. Called again until nothing is left.
-pub fn kill(cgroup: &Path) {
-    if !cgroup.as_os_str().is_empty() && fs::write(cgroup.join("cgroup.kill"), "1").is_ok() {
-        return;
+/// Kills everything below `root` there is now; with a cgroup everything in that. Called again until nothing is left.
+pub fn kill(root: u32, cgroup: &Path) {
+    if !kill_cgroup(cgroup) {
+        signal(root, libc::SIGKILL);
     }
-    signal(libc::SIGKILL);
 }
 
-/// Sends every descendant this signal, each through a descriptor of the very process that was found.
-pub fn signal(signal: i32) {
-    for (pid, parent) in descendants(std::process::id()) {
+/// Kills everything in a cgroup. `false` when there is none, or a kernel before 5.14.
+pub fn kill_cgroup(cgroup: &Path) -> bool {
+    !cgroup.as_os_str().is_empty() && fs::write(cgroup.join("cgroup.kill"), "1").is_ok()
+}
+
+/// Sends every descendant of `root` this signal, each through a descriptor of the very process that was found.
+pub fn signal(root: u32, signal: i32) {
+    for (pid, parent) in descendants(root) {
         let Some(process) = open(pid) else { continue };
         // Between the look and the opening the pid may have passed to somebody else: look again at what is held now.
-        let still_ours = identity::stat(pid).is_some_and(|stat| stat.parent == parent || stat.parent == std::process::id());
-        if still_ours {
+        if identity::stat(pid).is_some_and(|stat| stat.parent == parent || stat.parent == root) {
             send(&process, signal);
         }
     }
@@ -60,18 +63,18 @@ fn children_by_scan(of: u32) -> Vec<u32> {
     pids.filter(|pid| identity::stat(*pid).is_some_and(|stat| stat.parent == of)).collect()
 }
 
-/// The oldest direct child that is alive.
-pub fn oldest_child() -> Option<u32> {
-    let alive = children(std::process::id()).into_iter().filter_map(|pid| {
+/// The oldest direct child of `root` that is alive.
+pub fn oldest_child(root: u32) -> Option<u32> {
+    let alive = children(root).into_iter().filter_map(|pid| {
         let stat = identity::stat(pid).filter(|stat| stat.state != b'Z')?;
         Some((stat.start_ticks, pid))
     });
     alive.min().map(|(_, pid)| pid)
 }
 
-/// Whether this process is a direct, living child.
-pub fn is_child(pid: u32) -> bool {
-    identity::stat(pid).is_some_and(|stat| stat.parent == std::process::id() && stat.state != b'Z')
+/// Whether this process is a direct, living child of `root`.
+pub fn is_child(root: u32, pid: u32) -> bool {
+    identity::stat(pid).is_some_and(|stat| stat.parent == root && stat.state != b'Z')
 }
 
 fn open(pid: u32) -> Option<OwnedFd> {

@@ -1,0 +1,162 @@
+//! Any valid spec comes back from the wire as it went, and nothing on the wire makes the conversion panic.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::collections::BTreeMap;
+
+use minder_model::{
+    Bytes, Daemon, HostName, Limit, LogFull, Logs, Millis, Override, ProcessName, Restart, RestartPolicy, Signal, Spec,
+    Start, Stop, StopScope,
+};
+use minder_proto::{
+    convert::spec::{spec_from_wire, spec_to_wire},
+    v1,
+};
+use proptest::{collection::btree_map, collection::vec, option, prelude::*};
+use prost::Message;
+
+fn texts() -> impl Strategy<Value = BTreeMap<String, String>> {
+    btree_map("[A-Z]{1,4}", ".{0,6}", 0..3)
+}
+
+fn limits() -> impl Strategy<Value = BTreeMap<String, Limit>> {
+    let limit = (any::<Option<u64>>(), any::<Option<u64>>()).prop_map(|(soft, hard)| Limit { soft, hard });
+    btree_map("[a-z]{1,6}", limit, 0..3)
+}
+
+fn host() -> impl Strategy<Value = HostName> {
+    "[a-z][a-z0-9-]{0,6}".prop_map(|name| HostName::new(name).unwrap())
+}
+
+fn overrides() -> impl Strategy<Value = BTreeMap<HostName, Override>> {
+    let over = (option::of(".{0,6}"), option::of(vec(".{0,6}", 0..3)), texts(), limits(), any::<Option<u32>>())
+        .prop_map(|(command, args, env, limits, instances)| Override {
+            command,
+            args,
+            env,
+            limits,
+            instances,
+            ..Override::default()
+        });
+    btree_map(host(), over, 0..3)
+}
+
+/// Zero stands for "none" on the wire, and no valid spec has a window or slow retry of nothing.
+fn some_time() -> impl Strategy<Value = Option<Millis>> {
+    option::of((1..u64::MAX).prop_map(Millis))
+}
+
+fn restart() -> impl Strategy<Value = Restart> {
+    let policy = prop_oneof![Just(RestartPolicy::Always), Just(RestartPolicy::OnFailure), Just(RestartPolicy::Never)];
+    (
+        policy,
+        any::<[u64; 3]>(),
+        any::<[u32; 3]>(),
+        some_time(),
+        some_time(),
+        vec(any::<u8>(), 0..3),
+        vec(any::<u8>(), 0..3),
+    )
+        .prop_map(|(policy, times, numbers, window, slow_retry, success_exit_codes, fatal_exit_codes)| Restart {
+            policy,
+            delay: Millis(times[0]),
+            factor: numbers[0],
+            delay_max: Millis(times[1]),
+            jitter_percent: numbers[1],
+            limit: numbers[2],
+            window,
+            reset_after: Millis(times[2]),
+            success_exit_codes,
+            fatal_exit_codes,
+            slow_retry,
+        })
+}
+
+fn stop() -> impl Strategy<Value = Stop> {
+    let scope = prop_oneof![Just(StopScope::Main), Just(StopScope::Group), Just(StopScope::All)];
+    (1..=64_i64, scope, any::<u64>()).prop_map(|(signal, scope, grace)| Stop {
+        signal: Signal::from_number(signal).unwrap(),
+        scope,
+        grace: Millis(grace),
+    })
+}
+
+fn logs() -> impl Strategy<Value = Logs> {
+    (any::<u64>(), any::<u32>(), any::<bool>(), any::<bool>()).prop_map(|(size, max_files, block, combine)| Logs {
+        max_size: Bytes(size),
+        max_files,
+        on_full: if block { LogFull::Block } else { LogFull::Drop },
+        combine,
+    })
+}
+
+prop_compose! {
+    fn spec()(
+        name in "[a-z][a-z0-9._-]{0,10}",
+        command in ".{1,10}",
+        args in vec(".{0,6}", 0..4),
+        env in texts(),
+        some in any::<[Option<u8>; 4]>(),
+        numbers in (any::<Option<i32>>(), any::<Option<i32>>(), any::<u32>()),
+        limits in limits(),
+        hosts in vec(host(), 0..4),
+        selector in texts(),
+        overrides in overrides(),
+        restart in restart(),
+        stop in stop(),
+        healthy_after in any::<u64>(),
+        daemon in option::of((option::of(".{0,6}"), any::<u64>())),
+        logs in logs(),
+    ) -> Spec {
+        let text = |at: usize| some[at].map(|value| value.to_string());
+        Spec {
+            args,
+            labels: env.clone(),
+            env,
+            working_directory: text(0),
+            user: text(1),
+            group: text(2),
+            umask: text(3),
+            limits,
+            nice: numbers.0,
+            oom_score_adjust: numbers.1,
+            instances: numbers.2,
+            hosts,
+            selector,
+            overrides,
+            restart,
+            stop,
+            start: Start { healthy_after: Millis(healthy_after) },
+            daemon: daemon.map(|(pid_file, timeout)| Daemon { pid_file, launch_timeout: Millis(timeout) }),
+            logs,
+            ..Spec::new(ProcessName::new(name).unwrap(), command)
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_spec_comes_back_as_it_went(spec in spec()) {
+        let bytes = spec_to_wire(&spec).encode_to_vec();
+        let wire = v1::ProcessSpec::decode(&bytes[..]).unwrap();
+        prop_assert_eq!(spec_from_wire(wire).unwrap(), spec);
+    }
+
+    /// A spec whose bytes were damaged is read or refused by path.
+    #[test]
+    fn nothing_on_the_wire_panics(spec in spec(), damage in vec((any::<prop::sample::Index>(), any::<u8>()), 1..8)) {
+        let mut bytes = spec_to_wire(&spec).encode_to_vec();
+        for (at, byte) in damage {
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+        }
+        if let Ok(wire) = v1::ProcessSpec::decode(&bytes[..]) {
+            match spec_from_wire(wire) {
+                Ok(_) => {}
+                Err(errors) => {
+                    prop_assert!(!errors.0.is_empty());
+                    prop_assert!(errors.0.iter().all(|error| error.path.starts_with("spec.")));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! What happened on this host, for people: a bounded ring that a new leader is sent again.
+
+use std::{
+    collections::VecDeque,
+    sync::{Mutex, PoisonError},
+};
+
+use minder_model::{InstanceStatus, Millis, Phase};
+use minder_proto::{convert::status::phase_to_wire, v1};
+use tokio::sync::watch;
+
+use crate::clock::wall_ms;
+
+/// Events kept: a crash loop of many processes must not grow the slave.
+const KEPT_MAX: usize = 1_000;
+
+/// The ring.
+pub struct Events {
+    ring: Mutex<Ring>,
+    newest: watch::Sender<u64>,
+}
+
+struct Ring {
+    sequence: u64,
+    events: VecDeque<v1::SlaveEvent>,
+}
+
+impl Events {
+    /// An empty ring. Its numbers go on from the wall clock, so that those of a restarted slave are new to its leader.
+    pub fn new() -> Self {
+        let sequence = wall_ms();
+        Self { ring: Mutex::new(Ring { sequence, events: VecDeque::new() }), newest: watch::channel(sequence).0 }
+    }
+
+    /// Notes that an instance's phase is another one.
+    pub fn phase_changed(&self, before: &InstanceStatus, after: &InstanceStatus) {
+        if before.phase == after.phase && before.incarnation == after.incarnation {
+            return;
+        }
+        self.push(v1::SlaveEvent {
+            sequence: 0,
+            time_ms: wall_ms(),
+            instance: after.key.to_string(),
+            phase: phase_to_wire(after.phase).into(),
+            text: sentence(after),
+        });
+    }
+
+    /// Events after number `after`, at most `most` of the newest.
+    pub fn after(&self, after: u64, most: usize) -> Vec<v1::SlaveEvent> {
+        let ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
+        let newer = ring.events.iter().filter(|event| event.sequence > after).count();
+        ring.events.iter().skip(ring.events.len() - newer.min(most)).cloned().collect()
+    }
+
+    /// Number of the newest event, followed.
+    pub fn newest(&self) -> watch::Receiver<u64> {
+        self.newest.subscribe()
+    }
+
+    fn push(&self, mut event: v1::SlaveEvent) {
+        let mut ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
+        ring.sequence += 1;
+        event.sequence = ring.sequence;
+        ring.events.push_back(event);
+        if ring.events.len() > KEPT_MAX {
+            ring.events.pop_front();
+        }
+        self.newest.send_replace(ring.sequence);
+    }
+}
+
+fn sentence(status: &InstanceStatus) -> String {
+    let cause = status.cause.to_string();
+    let wait = Millis(status.next_start_ms.saturating_sub(wall_ms()) / 100 * 100);
+    match status.phase {
+        Phase::Starting => format!("starting, incarnation {}", status.incarnation),
+        Phase::Running | Phase::Ready => format!("running, pid {}", status.pid),
+        Phase::Backoff => format!("{cause}; next start in {wait}"),
+        Phase::Fatal if status.next_start_ms > 0 => format!("given up: {cause}; one more try in {wait}"),
+        Phase::Fatal => format!("given up: {cause}"),
+        Phase::Exited => format!("ended: {cause}"),
+        Phase::Stopping => format!("stopping {cause}"),
+        Phase::Stopped => format!("stopped {cause}"),
+        Phase::Pending | Phase::Lost | Phase::Unknown => status.phase.word().to_lowercase(),
+    }
+}

@@ -1,0 +1,201 @@
+//! The ledger's file: a header, then frames of u32 length, u32 crc32c and content. Everything a turn changes is one
+//! append and one sync; when the file has grown, the whole ledger is written anew.
+//!
+//! A torn last frame is what a crash leaves and is cut off: nothing acted on it. Damage before the end is something
+//! else: the file is set aside under another name and the slave says so and stops, for acting on half a ledger could
+//! start what was stopped.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Read, Seek, SeekFrom, Write},
+    path::{Path, PathBuf},
+};
+
+use crate::disk::write_file;
+
+const HEADER: &[u8; 8] = b"MNDRLDG1";
+/// A frame holds a run spec, a change of an assignment, or an instance's record; more than this is damage.
+const FRAME_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// A journal this much longer than its content is worth writing anew: a burst of a thousand restarts fits without.
+const SURPLUS_BYTES: u64 = 4 * 1024 * 1024;
+
+/// Why a journal cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    /// The operating system refused.
+    #[error("cannot use {}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What it said.
+        #[source]
+        source: io::Error,
+    },
+    /// Damage before the end.
+    #[error(
+        "{} is damaged at byte {at}; it was set aside as {}. Processes run on unsupervised. Start this slave again to \
+         begin with an empty ledger: it takes no process over, so end the old ones first",
+        path.display(),
+        aside.display()
+    )]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// Its new name.
+        aside: PathBuf,
+        /// Where.
+        at: u64,
+    },
+}
+
+/// The open journal.
+#[derive(Debug)]
+pub struct Journal {
+    path: PathBuf,
+    file: File,
+    bytes: u64,
+    compact_bytes: u64,
+}
+
+impl Journal {
+    /// Opens or makes the file; gives its frames, oldest first.
+    pub fn open(path: &Path) -> Result<(Self, Vec<Vec<u8>>), JournalError> {
+        let io = |source| JournalError::Io { path: path.into(), source };
+        if !path.exists() {
+            write_file(path, HEADER).map_err(io)?;
+        }
+        let mut file = OpenOptions::new().read(true).write(true).open(path).map_err(io)?;
+        let mut content = Vec::new();
+        file.read_to_end(&mut content).map_err(io)?;
+        let (frames, whole) = match parse(&content) {
+            Ok(parsed) => parsed,
+            Err(at) => {
+                let aside = path.with_extension("damaged");
+                fs::rename(path, &aside).map_err(io)?;
+                return Err(JournalError::Damaged { path: path.into(), aside, at: at as u64 });
+            }
+        };
+        if whole < content.len() {
+            file.set_len(whole as u64).map_err(io)?;
+            file.sync_all().map_err(io)?;
+        }
+        file.seek(SeekFrom::End(0)).map_err(io)?;
+        let bytes = whole as u64;
+        Ok((Self { path: path.into(), file, bytes, compact_bytes: bytes }, frames))
+    }
+
+    /// Adds frames, durable when this returns.
+    pub fn append(&mut self, frames: &[Vec<u8>]) -> io::Result<()> {
+        if frames.is_empty() {
+            return Ok(());
+        }
+        let bytes: Vec<u8> = frames.iter().flat_map(|content| frame(content)).collect();
+        self.file.write_all(&bytes)?;
+        self.file.sync_data()?;
+        self.bytes += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// Whether the file should be written anew.
+    pub fn is_long(&self) -> bool {
+        self.bytes > self.compact_bytes * 2 + SURPLUS_BYTES
+    }
+
+    /// Replaces everything by these frames.
+    pub fn rewrite(&mut self, frames: &[Vec<u8>]) -> io::Result<()> {
+        let mut bytes = HEADER.to_vec();
+        bytes.extend(frames.iter().flat_map(|content| frame(content)));
+        write_file(&self.path, &bytes)?;
+        self.file = OpenOptions::new().append(true).open(&self.path)?;
+        self.bytes = bytes.len() as u64;
+        self.compact_bytes = self.bytes;
+        Ok(())
+    }
+}
+
+fn frame(content: &[u8]) -> Vec<u8> {
+    let mut frame = (content.len() as u32).to_le_bytes().to_vec();
+    frame.extend_from_slice(&crc32c::crc32c(content).to_le_bytes());
+    frame.extend_from_slice(content);
+    frame
+}
+
+/// The whole frames and where they end. An error is where damage begins that no crash explains.
+fn parse(content: &[u8]) -> Result<(Vec<Vec<u8>>, usize), usize> {
+    let Some(mut rest) = content.strip_prefix(HEADER.as_slice()) else {
+        return Err(0);
+    };
+    let mut frames = Vec::new();
+    loop {
+        let at = content.len() - rest.len();
+        let Some((length, after)) = rest.split_first_chunk::<4>() else { return Ok((frames, at)) };
+        let length = u32::from_le_bytes(*length) as usize;
+        let Some((crc, after)) = after.split_first_chunk::<4>() else { return Ok((frames, at)) };
+        if length > FRAME_BYTES_MAX {
+            return Err(at);
+        }
+        let Some(frame) = after.get(..length) else { return Ok((frames, at)) };
+        if crc32c::crc32c(frame) != u32::from_le_bytes(*crc) {
+            let last = after.len() == length;
+            return if last { Ok((frames, at)) } else { Err(at) };
+        }
+        frames.push(frame.to_vec());
+        rest = &after[length..];
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn filled(folder: &Path) -> (PathBuf, Vec<Vec<u8>>) {
+        let path = folder.join("ledger");
+        let (mut journal, frames) = Journal::open(&path).unwrap();
+        assert!(frames.is_empty());
+        let written: Vec<Vec<u8>> = (1..20_u8).map(|n| vec![n; usize::from(n)]).collect();
+        journal.append(&written[..5]).unwrap();
+        journal.append(&written[5..]).unwrap();
+        (path, written)
+    }
+
+    #[test]
+    fn what_was_appended_is_read_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, written) = filled(folder.path());
+        let (mut journal, frames) = Journal::open(&path).unwrap();
+        assert_eq!(frames, written);
+        journal.rewrite(&written[..2]).unwrap();
+        journal.append(&written[2..3]).unwrap();
+        assert_eq!(Journal::open(&path).unwrap().1, written[..3]);
+    }
+
+    #[test]
+    fn every_cut_leaves_a_whole_beginning() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, written) = filled(folder.path());
+        let whole = fs::read(&path).unwrap();
+        for cut in HEADER.len()..whole.len() {
+            fs::write(&path, &whole[..cut]).unwrap();
+            let (_, frames) = Journal::open(&path).unwrap();
+            assert_eq!(frames, written[..frames.len()]);
+        }
+    }
+
+    #[test]
+    fn damage_before_the_end_is_set_aside_by_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, _) = filled(folder.path());
+        let whole = fs::read(&path).unwrap();
+        for at in (0..whole.len() - 40).step_by(3) {
+            let mut damaged = whole.clone();
+            damaged[at] ^= 0x40;
+            fs::write(&path, &damaged).unwrap();
+            match Journal::open(&path) {
+                Err(JournalError::Damaged { aside, .. }) => assert!(aside.exists()),
+                // A length that now reaches beyond the end looks like a torn write.
+                Ok((_, frames)) => assert!(frames.len() < 19),
+                Err(other) => panic!("{other}"),
+            }
+        }
+    }
+}

@@ -1,0 +1,308 @@
+//! What a slave keeps on disk: its cluster, its assignment, the run specs that refers to, and the durable part of every
+//! supervisor. From this alone it supervises, without any manager, through its own restarts and the machine's.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs::File,
+    io,
+    path::{Path, PathBuf},
+};
+
+use minder_model::{
+    Assignment, AssignmentDelta, ClusterId, DeltaError, Digest, HostName, InstanceKey, Item, Revision, RunSpec,
+};
+use minder_supervisor::Record;
+use minicbor::{CborLen, Decode, Encode, bytes::ByteVec};
+use rustix::fs::{FlockOperation, flock};
+
+use crate::journal::{Journal, JournalError};
+
+/// One line of the ledger.
+#[derive(Debug, Encode, Decode, CborLen)]
+enum Entry {
+    #[n(0)]
+    Cluster(#[n(0)] ClusterId),
+    #[n(1)]
+    RunSpec(#[n(0)] ByteVec),
+    #[n(2)]
+    Change(#[n(0)] AssignmentDelta),
+    #[n(3)]
+    Record(#[n(0)] Record),
+    #[n(4)]
+    Forget(#[n(0)] InstanceKey),
+}
+
+/// Why there is no ledger.
+#[derive(Debug, thiserror::Error)]
+pub enum LedgerError {
+    /// Another slave has it.
+    #[error("{} is used by another minder-slave; one slave needs one data folder of its own", folder.display())]
+    InUse {
+        /// The data folder.
+        folder: PathBuf,
+    },
+    /// The operating system refused.
+    #[error("cannot use {}", folder.display())]
+    Io {
+        /// The data folder.
+        folder: PathBuf,
+        /// What it said.
+        #[source]
+        source: io::Error,
+    },
+    /// The file.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// A whole frame that means nothing: written by another version, or for another host.
+    #[error("the ledger in {} cannot be understood: {what}", folder.display())]
+    Malformed {
+        /// The data folder.
+        folder: PathBuf,
+        /// What is wrong.
+        what: String,
+    },
+}
+
+/// The ledger.
+pub struct Ledger {
+    journal: Journal,
+    pending: Vec<Vec<u8>>,
+    cluster: Option<ClusterId>,
+    assignment: Assignment,
+    run_specs: BTreeMap<Digest, RunSpec>,
+    records: BTreeMap<InstanceKey, Record>,
+    /// Held as long as this slave lives.
+    _lock: File,
+}
+
+impl Ledger {
+    /// Opens or makes the ledger of `host` in a folder, and holds it against other slaves.
+    pub fn open(folder: &Path, host: &HostName) -> Result<Self, LedgerError> {
+        let io = |source: io::Error| LedgerError::Io { folder: folder.into(), source };
+        std::fs::create_dir_all(folder).map_err(io)?;
+        let lock = File::create(folder.join("lock")).map_err(io)?;
+        flock(&lock, FlockOperation::NonBlockingLockExclusive)
+            .map_err(|_| LedgerError::InUse { folder: folder.into() })?;
+        let (journal, frames) = Journal::open(&folder.join("ledger"))?;
+        let mut ledger = Self {
+            journal,
+            pending: Vec::new(),
+            cluster: None,
+            assignment: Assignment::empty(host.clone()),
+            run_specs: BTreeMap::new(),
+            records: BTreeMap::new(),
+            _lock: lock,
+        };
+        for frame in frames {
+            let malformed = |what: String| LedgerError::Malformed { folder: folder.into(), what };
+            let entry: Entry = minicbor::decode(&frame).map_err(|error| malformed(error.to_string()))?;
+            ledger.replay(entry).map_err(|error| malformed(error.to_string()))?;
+        }
+        Ok(ledger)
+    }
+
+    /// The cluster this slave belongs to, once one has spoken to it.
+    pub fn cluster(&self) -> Option<&ClusterId> {
+        self.cluster.as_ref()
+    }
+
+    /// What this host should run.
+    pub fn assignment(&self) -> &Assignment {
+        &self.assignment
+    }
+
+    /// A run spec, if it is here.
+    pub fn run_spec(&self, digest: &Digest) -> Option<&RunSpec> {
+        self.run_specs.get(digest)
+    }
+
+    /// The durable part of every supervisor, as it was last saved.
+    pub fn records(&self) -> impl Iterator<Item = &Record> {
+        self.records.values()
+    }
+
+    /// Assigned items.
+    pub fn items(&self) -> impl Iterator<Item = (&InstanceKey, &Item)> {
+        self.assignment.items.iter()
+    }
+
+    /// Run specs that the assignment refers to and that are not here.
+    pub fn missing_run_specs(&self) -> BTreeSet<Digest> {
+        let wanted = self.assignment.items.values().map(|item| item.spec);
+        wanted.filter(|digest| !self.run_specs.contains_key(digest)).collect()
+    }
+
+    /// Notes the cluster, once and for all.
+    pub fn join(&mut self, cluster: ClusterId) {
+        if self.cluster.is_none() {
+            self.write(&Entry::Cluster(cluster.clone()));
+            self.cluster = Some(cluster);
+        }
+    }
+
+    /// Takes a change of the assignment, fenced by the model's rules, to be made durable by [`Self::save`].
+    pub fn change(&mut self, delta: AssignmentDelta) -> Result<(), DeltaError> {
+        let next = self.assignment.after(&delta)?;
+        if next != self.assignment {
+            self.write(&Entry::Change(delta));
+            self.assignment = next;
+        }
+        Ok(())
+    }
+
+    /// Takes a run spec in its stored form. `false` when the bytes are none.
+    pub fn add_run_spec(&mut self, bytes: &[u8]) -> bool {
+        let Ok(run_spec) = RunSpec::from_bytes(bytes) else { return false };
+        let digest = Digest::of(bytes);
+        if !self.run_specs.contains_key(&digest) {
+            self.write(&Entry::RunSpec(bytes.to_vec().into()));
+            self.run_specs.insert(digest, run_spec);
+        }
+        true
+    }
+
+    /// Takes a supervisor's durable part.
+    pub fn put_record(&mut self, record: &Record) {
+        if self.records.get(&record.key) != Some(record) {
+            self.write(&Entry::Record(record.clone()));
+            self.records.insert(record.key.clone(), record.clone());
+        }
+    }
+
+    /// Forgets an instance.
+    pub fn forget(&mut self, key: &InstanceKey) {
+        if self.records.remove(key).is_some() {
+            self.write(&Entry::Forget(key.clone()));
+        }
+    }
+
+    /// Makes everything taken so far durable, in one sync.
+    pub fn save(&mut self) -> io::Result<()> {
+        let pending = std::mem::take(&mut self.pending);
+        self.journal.append(&pending)?;
+        if self.journal.is_long() {
+            self.drop_unused_run_specs();
+            let frames = self.frames();
+            self.journal.rewrite(&frames)?;
+        }
+        Ok(())
+    }
+
+    fn replay(&mut self, entry: Entry) -> Result<(), DeltaError> {
+        match entry {
+            Entry::Cluster(cluster) => self.cluster = Some(cluster),
+            Entry::RunSpec(bytes) => {
+                if let Ok(run_spec) = RunSpec::from_bytes(&bytes) {
+                    self.run_specs.insert(Digest::of(&bytes), run_spec);
+                }
+            }
+            Entry::Change(delta) => self.assignment = self.assignment.after(&delta)?,
+            Entry::Record(record) => {
+                self.records.insert(record.key.clone(), record);
+            }
+            Entry::Forget(key) => {
+                self.records.remove(&key);
+            }
+        }
+        Ok(())
+    }
+
+    /// Specs stay while an item or a live incarnation refers to them.
+    fn drop_unused_run_specs(&mut self) {
+        let assigned = self.assignment.items.values().map(|item| item.spec);
+        let live = self.records.values().filter_map(|record| record.live).map(|live| live.spec);
+        let used: BTreeSet<Digest> = assigned.chain(live).collect();
+        self.run_specs.retain(|digest, _| used.contains(digest));
+    }
+
+    /// The whole ledger, as short as it can be said.
+    fn frames(&self) -> Vec<Vec<u8>> {
+        let cluster = self.cluster.iter().cloned().map(Entry::Cluster);
+        let run_specs = self.run_specs.values().map(|run_spec| Entry::RunSpec(run_spec.to_bytes().into()));
+        let assignment = (self.assignment.revision > Revision::ZERO)
+            .then(|| Entry::Change(self.assignment.delta_from(None)));
+        let records = self.records.values().cloned().map(Entry::Record);
+        cluster.chain(run_specs).chain(assignment).chain(records).map(|entry| encode(&entry)).collect()
+    }
+
+    fn write(&mut self, entry: &Entry) {
+        self.pending.push(encode(entry));
+    }
+}
+
+fn encode(entry: &Entry) -> Vec<u8> {
+    minicbor::to_vec(entry).expect("encoding into memory cannot fail: its error type is Infallible")
+}
+
+#[cfg(test)]
+mod tests {
+    use minder_model::{Generation, ProcessName, Spec, Wanted};
+
+    use super::*;
+
+    fn host() -> HostName {
+        HostName::new("h").unwrap()
+    }
+
+    fn assignment(revision: u64, spec: Digest) -> Assignment {
+        let mut assignment = Assignment::empty(host());
+        assignment.revision = Revision(revision);
+        let item = Item {
+            generation: Generation(1),
+            spec,
+            wanted: Wanted::Running,
+            restart_at: Revision::ZERO,
+            retry_at: Revision::ZERO,
+            signal: None,
+        };
+        assignment.items.insert(InstanceKey::parse("app").unwrap(), item);
+        assignment
+    }
+
+    #[test]
+    fn everything_is_there_again_and_the_past_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let run_spec = Spec::new(ProcessName::new("app").unwrap(), "x").resolve(&host());
+        let mut ledger = Ledger::open(folder.path(), &host()).unwrap();
+        ledger.join(ClusterId::new("c").unwrap());
+        ledger.change(assignment(7, run_spec.digest()).delta_from(None)).unwrap();
+        assert_eq!(ledger.missing_run_specs(), [run_spec.digest()].into());
+        assert!(ledger.add_run_spec(&run_spec.to_bytes()));
+        let record = Record::new(InstanceKey::parse("app").unwrap(), 5);
+        ledger.put_record(&record);
+        ledger.save().unwrap();
+        drop(ledger);
+        let mut ledger = Ledger::open(folder.path(), &host()).unwrap();
+        assert_eq!(ledger.cluster(), Some(&ClusterId::new("c").unwrap()));
+        assert_eq!(ledger.assignment(), &assignment(7, run_spec.digest()));
+        assert_eq!(ledger.run_spec(&run_spec.digest()), Some(&run_spec));
+        assert_eq!(ledger.records().collect::<Vec<_>>(), [&record]);
+        let older = assignment(6, Digest::default()).delta_from(None);
+        assert!(matches!(ledger.change(older), Err(DeltaError::Older { .. })));
+    }
+
+    #[test]
+    fn a_long_ledger_is_written_anew_and_says_the_same() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut ledger = Ledger::open(folder.path(), &host()).unwrap();
+        let mut record = Record::new(InstanceKey::parse("app").unwrap(), 0);
+        for at in 0..200_u64 {
+            record.since_ms = at;
+            record.window = vec![at; 10_000];
+            ledger.put_record(&record);
+            ledger.save().unwrap();
+        }
+        let bytes = std::fs::metadata(folder.path().join("ledger")).unwrap().len();
+        assert!(bytes < 5 << 20, "{bytes}");
+        drop(ledger);
+        let ledger = Ledger::open(folder.path(), &host()).unwrap();
+        assert_eq!(ledger.records().collect::<Vec<_>>(), [&record]);
+    }
+
+    #[test]
+    fn two_slaves_do_not_share_a_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let _first = Ledger::open(folder.path(), &host()).unwrap();
+        assert!(matches!(Ledger::open(folder.path(), &host()), Err(LedgerError::InUse { .. })));
+    }
+}

@@ -1,0 +1,131 @@
+//! `minder-slave`: acts for the managers on one machine, and goes on without them.
+//!
+//! `main` resolves settings, opens the ledger, finds out how firmly processes can be held, and starts three things that
+//! know of each other only through queues and watches: the host, the link to the managers, and the sampler.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod clock;
+mod disk;
+mod events;
+mod host;
+mod journal;
+mod ledger;
+mod link;
+mod logs;
+mod machine;
+mod os;
+mod session;
+mod settings;
+
+use std::{process::ExitCode, sync::Arc};
+
+use clap::Parser;
+use minder_shim::identity;
+use tokio::{signal::unix::SignalKind, sync::watch};
+
+use crate::{
+    events::Events,
+    host::Host,
+    journal::JournalError,
+    ledger::{Ledger, LedgerError},
+    link::Link,
+    os::{bundle::Folders, cgroup::Cgroups},
+    settings::{Flags, Settings},
+};
+
+/// The ledger cannot be written any more.
+const EXIT_STORAGE: u8 = 10;
+/// The ledger is damaged.
+const EXIT_DAMAGED: u8 = 11;
+/// Another slave has the folder.
+const EXIT_IN_USE: u8 = 14;
+/// Two threads wait for everything here; a third would have nothing to do.
+const THREADS: usize = 2;
+
+fn main() -> ExitCode {
+    let settings = match Settings::resolve(Flags::parse()) {
+        Ok(settings) => settings,
+        Err(problem) => {
+            eprintln!("minder-slave: {problem:#}");
+            return ExitCode::from(2);
+        }
+    };
+    tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::new(&settings.log))
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .init();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(THREADS).enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(problem) => {
+            eprintln!("minder-slave: cannot start threads: {problem}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let end = runtime.block_on(run(settings));
+    // Blocking reads of logs must not hold up the end.
+    runtime.shutdown_background();
+    end
+}
+
+async fn run(settings: Settings) -> ExitCode {
+    let ledger = match Ledger::open(&settings.data, &settings.name) {
+        Ok(ledger) => ledger,
+        Err(problem) => {
+            let code = exit_code(&problem);
+            eprintln!("minder-slave: {:#}", anyhow::Error::from(problem));
+            return ExitCode::from(code);
+        }
+    };
+    let settings = Arc::new(settings);
+    let cgroups = Cgroups::find(&settings.data, settings.supervision);
+    cgroups.sweep();
+    let facts = machine::facts(cgroups.level());
+    let events = Arc::new(Events::new());
+    let (host, handle) = Host::new(settings.clone(), ledger, cgroups, events.clone());
+    let (samples, machine) = watch::channel(None);
+    tokio::spawn(machine::sample(handle.view.clone(), settings.machine_interval, samples));
+    let folders = Folders::new(&settings.data);
+    let link = Link::new(
+        settings.clone(),
+        handle,
+        events,
+        machine,
+        facts,
+        identity::boot_id(),
+        Box::new(move |key| folders.logs(key)),
+    );
+    tokio::spawn(Arc::new(link).run());
+    println!("ready host={}", settings.name);
+    tracing::info!(host = %settings.name, data = %settings.data.display(), "slave is up");
+    // Both may be dropped at their await: the process ends, and what it supervises goes on.
+    tokio::select! {
+        error = host.run() => {
+            eprintln!("minder-slave: the ledger in {} cannot be written: {error}. Processes run on unsupervised; free or mend the disk, then start this slave again", settings.data.display());
+            ExitCode::from(EXIT_STORAGE)
+        }
+        () = told_to_end() => ExitCode::SUCCESS,
+    }
+}
+
+fn exit_code(problem: &LedgerError) -> u8 {
+    match problem {
+        LedgerError::InUse { .. } => EXIT_IN_USE,
+        LedgerError::Malformed { .. } | LedgerError::Journal(JournalError::Damaged { .. }) => EXIT_DAMAGED,
+        LedgerError::Io { .. } | LedgerError::Journal(JournalError::Io { .. }) => EXIT_STORAGE,
+    }
+}
+
+async fn told_to_end() {
+    let signals = [SignalKind::terminate(), SignalKind::interrupt()].map(tokio::signal::unix::signal);
+    match signals {
+        [Ok(mut terminate), Ok(mut interrupt)] => {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        }
+        // Without handlers the signals end the process themselves.
+        _ => std::future::pending().await,
+    }
+}

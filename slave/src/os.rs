@@ -1,0 +1,7 @@
+//! The only place beside the shim that asks the kernel about processes.
+
+pub mod bundle;
+pub mod cgroup;
+pub mod incarnation;
+pub mod launch;
+pub mod orphan;

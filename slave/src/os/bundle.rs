@@ -1,0 +1,107 @@
+//! Where the files of instances lie: a bundle per incarnation, one folder of logs per instance.
+
+use std::{
+    fs::{self, File},
+    io,
+    os::fd::AsRawFd,
+    path::{Path, PathBuf},
+};
+
+use minder_model::{Incarnation, InstanceKey};
+use minder_shim::bundle;
+use rustix::fs::{FlockOperation, flock};
+use tokio::net::UnixStream;
+
+/// Paths below the data folder.
+#[derive(Debug, Clone)]
+pub struct Folders {
+    data: PathBuf,
+}
+
+impl Folders {
+    /// Folders of this slave.
+    pub fn new(data: &Path) -> Self {
+        Self { data: data.into() }
+    }
+
+    /// The logs of an instance: stable over its incarnations.
+    pub fn logs(&self, key: &InstanceKey) -> PathBuf {
+        self.data.join("logs").join(folder_name(key))
+    }
+
+    /// Everything of one incarnation.
+    pub fn bundle(&self, key: &InstanceKey, incarnation: Incarnation) -> Bundle {
+        Bundle { path: self.data.join("run").join(folder_name(key)).join(incarnation.to_string()) }
+    }
+
+    /// Removes what is left of an instance. What cannot be removed costs only room.
+    pub fn forget(&self, key: &InstanceKey) {
+        for folder in [self.data.join("run").join(folder_name(key)), self.logs(key)] {
+            if let Err(error) = fs::remove_dir_all(&folder)
+                && error.kind() != io::ErrorKind::NotFound
+            {
+                tracing::warn!(folder = %folder.display(), %error, "not removed");
+            }
+        }
+    }
+}
+
+/// Instance names hold no blanks or slashes; the number is always there, so that no two names meet.
+fn folder_name(key: &InstanceKey) -> String {
+    format!("{}:{}", key.process, key.index)
+}
+
+/// One incarnation's folder.
+#[derive(Debug, Clone)]
+pub struct Bundle {
+    path: PathBuf,
+}
+
+impl Bundle {
+    /// Where it lies.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Makes it with its launch file. Nothing here needs a sync: after a power cut there is no process either.
+    pub fn create(&self, launch: &[u8]) -> io::Result<()> {
+        fs::create_dir_all(&self.path)?;
+        fs::write(self.path.join(bundle::LAUNCH), launch)
+    }
+
+    /// The newest record, if the shim got to write one.
+    pub fn record(&self) -> io::Result<Option<minder_shim::record::Record>> {
+        minder_shim::record::read(&self.path.join(bundle::RECORD))
+    }
+
+    /// Connects to the shim. The path goes through a descriptor, for a socket's path may be too long otherwise.
+    pub async fn connect(&self) -> io::Result<UnixStream> {
+        let folder = File::open(&self.path)?;
+        UnixStream::connect(format!("/proc/self/fd/{}/{}", folder.as_raw_fd(), bundle::SOCKET)).await
+    }
+
+    /// Makes sure that no shim works here now or ever will. `false` while one does.
+    pub fn close(&self) -> io::Result<bool> {
+        if !self.path.exists() {
+            return Ok(true);
+        }
+        let lock = File::create(self.path.join(bundle::LOCK))?;
+        if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
+            return Ok(false);
+        }
+        // A shim takes the lock before it reads this, so one that comes late finds nothing to start.
+        match fs::remove_file(self.path.join(bundle::LAUNCH)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            Ok(()) | Err(_) => Ok(true),
+        }
+    }
+
+    /// Removes it when the incarnation is over and taken note of.
+    pub fn remove(&self) {
+        if let Err(error) = fs::remove_dir_all(&self.path)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            tracing::warn!(bundle = %self.path.display(), %error, "not removed");
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! One incarnation and its shim: started or found again, told what to do, listened to until its end was taken note of.
+//!
+//! One task each. What it hears goes to the host as [`News`]; what it is to do comes as shim requests.
+
+use std::{
+    io,
+    path::PathBuf,
+    process::Stdio,
+    sync::Arc,
+    time::Duration,
+};
+
+use minder_model::{Incarnation, InstanceKey, StartFailure};
+use minder_shim::{
+    protocol::{Request, VERSION, decode_record, next_frame},
+    record::{Record, Stage},
+    tree,
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::UnixStream,
+    process::Child,
+    sync::mpsc,
+    time::Instant,
+};
+
+use super::{bundle::Bundle, orphan::Orphan};
+
+/// A shim that was just started listens within a few milliseconds.
+const CONNECT_INTERVAL: Duration = Duration::from_millis(1);
+/// After this many quick tries a shim is late because the machine is busy: look less often.
+const CONNECT_QUICK_TRIES: u32 = 100;
+const CONNECT_SLOW_INTERVAL: Duration = Duration::from_millis(50);
+/// A shim that cannot be reached for this long and does not end is stuck or stopped; it is tried for ever, and said.
+const CONNECT_WARN: Duration = Duration::from_secs(10);
+
+/// What a host hears of an incarnation.
+#[derive(Debug)]
+pub struct News {
+    /// Which instance.
+    pub key: InstanceKey,
+    /// Which of its starts.
+    pub incarnation: Incarnation,
+    /// What.
+    pub what: What,
+}
+
+/// What is heard.
+#[derive(Debug)]
+pub enum What {
+    /// It runs, and this is its record.
+    Running(Record),
+    /// It is over, and this is the last record; none when there never was one.
+    Over(Option<Record>),
+    /// There is no shim, so there never was a program.
+    NoShim(StartFailure),
+}
+
+/// One incarnation's task.
+pub struct Attendant {
+    /// Which instance.
+    pub key: InstanceKey,
+    /// Which of its starts.
+    pub incarnation: Incarnation,
+    /// Its folder.
+    pub bundle: Bundle,
+    /// Its cgroup; empty where there are none.
+    pub cgroup: PathBuf,
+    /// What it is to do.
+    pub requests: mpsc::Receiver<Request>,
+    /// Who wants to know.
+    pub news: mpsc::Sender<News>,
+}
+
+/// The host is gone: so is this slave.
+struct HostGone;
+
+impl Attendant {
+    /// Starts the shim, then attends to it.
+    pub async fn start(self, shim: Arc<std::path::Path>) {
+        let spawned = tokio::process::Command::new(&*shim)
+            .arg(self.bundle.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .env_clear()
+            .kill_on_drop(false)
+            .spawn();
+        match spawned {
+            Ok(child) => self.attend(Some(child)).await,
+            Err(error) => {
+                let failure = StartFailure {
+                    step: "shim".into(),
+                    errno: error.raw_os_error().unwrap_or_default(),
+                    message: format!("cannot start {}: {error}", shim.display()),
+                };
+                // A host that is gone needs no word.
+                let _ = self.tell(What::NoShim(failure)).await;
+            }
+        }
+    }
+
+    /// Attends to an incarnation whose shim was started before: by this slave, which has it as a child, or by the one
+    /// before. The shim lives on when this slave does not.
+    pub async fn attend(mut self, mut shim: Option<Child>) {
+        // The host being gone means that this process ends; the shim goes on.
+        let _ = self.until_over(&mut shim).await;
+        if let Some(mut shim) = shim {
+            // Released, it goes at once; waiting keeps it from staying a zombie.
+            let _ = shim.wait().await;
+        }
+    }
+
+    async fn until_over(&mut self, shim: &mut Option<Child>) -> Result<(), HostGone> {
+        let begin = Instant::now();
+        let mut tries = 0;
+        let mut warned = false;
+        loop {
+            if let Ok(connection) = self.bundle.connect().await
+                && self.converse(connection).await?
+            {
+                return Ok(());
+            }
+            let working = shim.as_mut().is_some_and(|shim| matches!(shim.try_wait(), Ok(None)));
+            if !working {
+                match self.bundle.close() {
+                    Ok(true) => return self.without_shim().await,
+                    Ok(false) => {}
+                    Err(error) => tracing::warn!(bundle = %self.bundle.path().display(), %error, "cannot look"),
+                }
+            }
+            tries += 1;
+            if begin.elapsed() > CONNECT_WARN && !warned {
+                warned = true;
+                tracing::warn!(instance = %self.key, "its shim cannot be reached; trying on");
+            }
+            let wait = if tries < CONNECT_QUICK_TRIES { CONNECT_INTERVAL } else { CONNECT_SLOW_INTERVAL };
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    /// Speaks with the shim. `true` when the incarnation is over and released.
+    async fn converse(&mut self, mut connection: UnixStream) -> Result<bool, HostGone> {
+        let mut buffer = Vec::new();
+        if send(&mut connection, Request::Hello { version: VERSION }).await.is_err() {
+            return Ok(false);
+        }
+        let mut over = false;
+        loop {
+            // Both may be dropped at their await: `read_buf` keeps nothing outside its buffer, the queue what it holds.
+            tokio::select! {
+                read = connection.read_buf(&mut buffer) => {
+                    if !matches!(read, Ok(1..)) {
+                        return Ok(over);
+                    }
+                    while let Some(record) = take_record(&mut buffer) {
+                        over |= self.hear(record).await?;
+                    }
+                }
+                request = self.requests.recv() => {
+                    let Some(request) = request else { return Err(HostGone) };
+                    let released = request == Request::Release;
+                    if send(&mut connection, request).await.is_err() || released {
+                        return Ok(over);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Passes on what the record says. `true` when it is the last one.
+    async fn hear(&mut self, record: Record) -> Result<bool, HostGone> {
+        match record.stage {
+            Stage::Preparing | Stage::Draining => Ok(false),
+            Stage::Running => self.tell(What::Running(record)).await.map(|()| false),
+            Stage::StartFailed | Stage::Ended => self.tell(What::Over(Some(record))).await.map(|()| true),
+        }
+    }
+
+    /// No shim works here, and none ever will. What the record says is all that is known.
+    async fn without_shim(&mut self) -> Result<(), HostGone> {
+        let record = match self.bundle.record() {
+            Ok(record) => record,
+            Err(error) => {
+                tracing::warn!(bundle = %self.bundle.path().display(), %error, "record not readable");
+                None
+            }
+        };
+        if let Some(record) = &record
+            && record.stage != Stage::Ended
+        {
+            match Orphan::hold(record) {
+                Ok(Some(orphan)) => {
+                    tracing::warn!(instance = %self.key, pid = record.main_pid, "its shim is gone; held without it");
+                    self.tell(What::Running(record.clone())).await?;
+                    orphan.until_ended(&mut self.requests, &self.cgroup).await;
+                }
+                Ok(None) => {}
+                Err(error) => tracing::warn!(instance = %self.key, %error, "its process cannot be held"),
+            }
+        }
+        self.end_leftovers().await;
+        self.tell(What::Over(record)).await
+    }
+
+    /// Nothing of this incarnation may meet the next one. Without a cgroup there is no telling who belonged to it.
+    async fn end_leftovers(&self) {
+        let populated = || {
+            std::fs::read_to_string(self.cgroup.join("cgroup.events")).is_ok_and(|events| events.contains("populated 1"))
+        };
+        while !self.cgroup.as_os_str().is_empty() && populated() {
+            tree::kill_cgroup(&self.cgroup);
+            tokio::time::sleep(CONNECT_SLOW_INTERVAL).await;
+        }
+    }
+
+    async fn tell(&self, what: What) -> Result<(), HostGone> {
+        let news = News { key: self.key.clone(), incarnation: self.incarnation, what };
+        self.news.send(news).await.map_err(|_| HostGone)
+    }
+}
+
+async fn send(connection: &mut UnixStream, request: Request) -> io::Result<()> {
+    connection.write_all(&request.encode()).await
+}
+
+fn take_record(buffer: &mut Vec<u8>) -> Option<Record> {
+    // A shim that speaks nonsense is as good as none: the connection ends and its record on disk counts.
+    let content = next_frame(buffer).ok()??;
+    decode_record(&content).ok()
+}
