@@ -87,6 +87,8 @@ pub struct Settings {
 const LISTEN_DEFAULT: &str = "127.0.0.1:7701";
 /// Managers connect here unless told otherwise.
 const PEER_LISTEN_DEFAULT: &str = "127.0.0.1:7702";
+/// openraft tells of every beat that fails; what matters of it this program says itself.
+const LOG_DEFAULT: &str = "info,openraft=error";
 /// A RocksDB flush and compaction of this store need about 64 MiB at the worst; twice that leaves time to act.
 const DISK_FLOOR_MIB_DEFAULT: u64 = 128;
 
@@ -111,7 +113,7 @@ impl Settings {
             peer_listen: resolve_address("peer_listen", &peer_listen, insecure)?,
             advertise: flags.advertise.or(file.advertise),
             peer_advertise: flags.peer_advertise.or(file.peer_advertise),
-            log: flags.log.or(file.log).unwrap_or_else(|| "info".into()),
+            log: flags.log.or(file.log).unwrap_or_else(|| LOG_DEFAULT.into()),
             disk_floor_bytes: file.disk_floor_mib.unwrap_or(DISK_FLOOR_MIB_DEFAULT) << 20,
             silence,
             raft: file.raft,

@@ -171,6 +171,7 @@ impl Host {
             let live = record.live.map(|live| live.incarnation);
             let supervisor = Supervisor::restore(record, now());
             let requests = live.map(|incarnation| self.attend_again(&key, incarnation));
+            self.changed.insert(key.clone());
             self.units.insert(key, Unit { supervisor, requests, unclear: live.is_some() });
         }
         let mut owed = Owed::new();
