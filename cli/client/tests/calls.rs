@@ -1,0 +1,137 @@
+//! Calls against managers that lose leaders, answers and connections.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod fake;
+
+use std::time::{Duration, Instant};
+
+use fake::Fake;
+use minder_client::{Client, Error, Write, v1};
+use minder_model::{HostName, ProcessName, Spec};
+use tonic::{Code, Status};
+
+fn spec() -> Spec {
+    Spec { hosts: vec![HostName::new("h1").unwrap()], ..Spec::new(ProcessName::new("web").unwrap(), "/bin/web") }
+}
+
+fn client(servers: &[&str]) -> Client {
+    let servers = servers.iter().map(|server| (*server).to_string()).collect();
+    Client::new(servers).unwrap().with_deadline(Duration::from_secs(3))
+}
+
+/// An address nobody listens at.
+fn nobody() -> String {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
+}
+
+#[tokio::test]
+async fn a_dead_manager_costs_nothing_but_a_look_at_the_next() {
+    let fake = Fake::start().await;
+    let client = client(&[&nobody(), &fake.address]);
+    let began = Instant::now();
+    client.apply(&[spec()], &Write::default()).await.unwrap();
+    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn the_leader_named_in_an_answer_is_asked_from_then_on() {
+    let follower = Fake::start().await;
+    let leader = Fake::start().await;
+    follower.table.lock().unwrap().leader_address.clone_from(&leader.address);
+    let client = client(&[&follower.address]);
+    client.apply(&[spec()], &Write::default()).await.unwrap();
+    client.apply(&[spec()], &Write::default()).await.unwrap();
+    assert_eq!(follower.table.lock().unwrap().writes.len(), 1);
+    assert_eq!(leader.table.lock().unwrap().writes.len(), 1);
+}
+
+#[tokio::test]
+async fn a_lost_answer_is_asked_for_again_under_the_same_request_id() {
+    let fake = Fake::start().await;
+    fake.table.lock().unwrap().lost.extend([Status::deadline_exceeded("lost"), Status::unavailable("gone")]);
+    let reply = client(&[&fake.address]).apply(&[spec()], &Write::default()).await.unwrap();
+    assert_eq!(reply.position.unwrap().revision, 1);
+    let table = fake.table.lock().unwrap();
+    assert_eq!((table.request_ids.len(), table.writes.len(), table.revision), (3, 1, 1));
+    assert!(table.request_ids.iter().all(|id| *id == table.request_ids[0] && id.len() == 36));
+}
+
+#[tokio::test]
+async fn an_answer_that_stays_lost_is_unknown_and_a_call_that_changed_nothing_is_unreachable() {
+    let fake = Fake::start().await;
+    let client = client(&[&fake.address]).with_deadline(Duration::from_millis(600));
+    fake.table.lock().unwrap().lost.extend((0..500).map(|_| Status::deadline_exceeded("lost")));
+    let write = Write { request_id: Some("r1".into()), ..Write::default() };
+    match client.apply(&[spec()], &write).await.unwrap_err() {
+        Error::Unknown { request_id, .. } => assert_eq!(request_id, "r1"),
+        other => panic!("{other:?}"),
+    }
+    fake.table.lock().unwrap().lost.clear();
+    fake.table.lock().unwrap().troubles.extend((0..500).map(|_| Status::unavailable("no leader; nothing was changed")));
+    assert!(matches!(client.apply(&[spec()], &write).await.unwrap_err(), Error::Unreachable(_)));
+    fake.table.lock().unwrap().troubles.clear();
+    client.apply(&[spec()], &write).await.unwrap();
+}
+
+#[tokio::test]
+async fn nobody_listening_is_said_soon() {
+    let began = Instant::now();
+    let client = client(&[&nobody(), &nobody()]).with_deadline(Duration::from_secs(30));
+    match client.managers(true).await.unwrap_err() {
+        Error::Unreachable(tried) => {
+            assert_eq!(tried.len(), 2);
+            assert!(tried[0].1.contains("refused"), "{tried:?}");
+        }
+        other => panic!("{other:?}"),
+    }
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn each_status_is_its_own_error_and_is_not_repeated() {
+    let fake = Fake::start().await;
+    let client = client(&[&fake.address]);
+    for (code, is_it) in [
+        (Code::InvalidArgument, (|error| matches!(error, Error::Usage(_))) as fn(&Error) -> bool),
+        (Code::NotFound, |error| matches!(error, Error::NothingMatched(_))),
+        (Code::Aborted, |error| matches!(error, Error::Conflict(_))),
+        (Code::FailedPrecondition, |error| matches!(error, Error::Refused(_))),
+        (Code::PermissionDenied, |error| matches!(error, Error::Permission(_))),
+        (Code::Unimplemented, |error| matches!(error, Error::Unsupported(_))),
+        (Code::OutOfRange, |error| matches!(error, Error::Compacted(_))),
+    ] {
+        fake.table.lock().unwrap().troubles.push_back(Status::new(code, "because"));
+        let error = client.instances(v1::Selection::default()).await.unwrap_err();
+        assert!(is_it(&error), "{code:?}: {error:?}");
+        assert!(error.to_string().contains("because"));
+    }
+}
+
+#[tokio::test]
+async fn a_watch_resumes_without_gap_or_double() {
+    let fake = Fake::start().await;
+    let event = |revision: u64, name: &str, more: bool| v1::WatchEvent {
+        revision,
+        change: Some(v1::watch_event::Change::ProcessDeleted(name.into())),
+        more,
+    };
+    // The first stream breaks in the middle of revision 7, the second begins again with it, the third is late.
+    fake.table.lock().unwrap().watches.extend([
+        vec![event(6, "a", false), event(7, "b", true)],
+        vec![event(7, "b", true), event(7, "c", false)],
+        vec![event(7, "c", false), event(9, "d", false)],
+    ]);
+    let client = client(&[&fake.address]);
+    let mut watch = client.watch(5);
+    let mut seen = Vec::new();
+    while seen.len() < 4 {
+        match watch.next().await.unwrap().change {
+            Some(v1::watch_event::Change::ProcessDeleted(name)) => seen.push(name),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(seen, ["a", "b", "c", "d"]);
+    assert_eq!(fake.table.lock().unwrap().watched_from, [5, 6, 7]);
+    fake.table.lock().unwrap().troubles.push_back(Status::out_of_range("compacted"));
+    assert!(matches!(watch.next().await.unwrap_err(), Error::Compacted(_)));
+}

@@ -1,0 +1,5 @@
+//! minderctl under the name of the first design note.
+
+fn main() -> std::process::ExitCode {
+    minder_cli::main()
+}

@@ -1,0 +1,115 @@
+use clap::{Args, Subcommand};
+
+use crate::{
+    context::Context,
+    failure::{DONE, Failure},
+    flags::Output,
+    screen::{Tone, put},
+    table::Table,
+    views::{ManagersView, print},
+    words::{age, bytes},
+};
+
+/// Look at the managers, hand over leadership
+#[derive(Debug, Subcommand)]
+pub enum Manager {
+    /// Show how each manager stands
+    Status(Status),
+    /// Hand leadership to another manager
+    Transfer(Transfer),
+}
+
+#[derive(Debug, Args)]
+pub struct Status {
+    /// Ask one manager for itself alone; also works without a leader
+    #[arg(long)]
+    pub local: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Transfer {
+    /// Node id of the next leader; the leader chooses when absent
+    #[arg(long, default_value_t = 0, hide_default_value = true, value_name = "ID")]
+    pub to: u64,
+}
+
+pub async fn run(context: &Context, command: Manager) -> Result<u8, Failure> {
+    match command {
+        Manager::Status(command) => status(context, command).await,
+        Manager::Transfer(command) => transfer(context, command).await,
+    }
+}
+
+async fn status(context: &Context, command: Status) -> Result<u8, Failure> {
+    let view = ManagersView::new(&context.client.managers(command.local).await?);
+    match context.output {
+        Output::Json | Output::Yaml => print(context.output, &view)?,
+        Output::Name => put(&view.managers.iter().map(|one| format!("{}\n", one.client_address)).collect::<String>()),
+        Output::Table | Output::Wide => {
+            if !view.cluster_id.is_empty() {
+                put(&format!("cluster {}, term {}\n", view.cluster_id, view.term));
+            }
+            put(&table(&view, context.output == Output::Wide).text(&context.screen));
+        }
+    }
+    Ok(DONE)
+}
+
+fn table(view: &ManagersView, wide: bool) -> Table {
+    let mut headings =
+        vec!["ID", "ROLE", "ADDRESS", "TERM", "APPLIED", "LAG", "FSYNC p50/p99", "SESSIONS", "DISK FREE", "UP"];
+    if wide {
+        headings.extend(["PEER", "LOG", "COMMITTED", "SNAPSHOT", "PURGED", "HASH", "VERSION"]);
+    }
+    let mut table = Table::new(&headings);
+    for manager in &view.managers {
+        let tone = match manager.role.as_str() {
+            "leader" => Tone::Good,
+            "unreachable" | "no cluster" => Tone::Bad,
+            "candidate" => Tone::Busy,
+            _ => Tone::Plain,
+        };
+        let plain = |text: String| (text, Tone::Plain);
+        let mut row = vec![
+            plain(manager.id.to_string()),
+            (manager.role.clone(), tone),
+            plain(manager.client_address.clone()),
+            plain(manager.term.to_string()),
+            plain(manager.applied_index.to_string()),
+            plain(manager.lag.to_string()),
+            plain(format!("{}/{}", milliseconds(manager.fsync_p50_us), milliseconds(manager.fsync_p99_us))),
+            plain(manager.sessions.to_string()),
+            plain(bytes(manager.disk_free_bytes)),
+            plain(age(manager.uptime_seconds * 1_000)),
+        ];
+        if wide {
+            row.extend([
+                plain(manager.peer_address.clone()),
+                plain(manager.last_log_index.to_string()),
+                plain(manager.committed_index.to_string()),
+                plain(manager.snapshot_index.to_string()),
+                plain(manager.purged_index.to_string()),
+                plain(manager.state_hash.chars().take(12).collect()),
+                plain(manager.version.clone()),
+            ]);
+        }
+        table.row(row);
+    }
+    table
+}
+
+fn milliseconds(us: u64) -> String {
+    format!("{}.{}ms", us / 1_000, us % 1_000 / 100)
+}
+
+async fn transfer(context: &Context, command: Transfer) -> Result<u8, Failure> {
+    let reply = context.client.transfer_leader(command.to).await?;
+    match context.output {
+        Output::Json | Output::Yaml => {
+            print(context.output, &std::collections::BTreeMap::from([("leader_id", reply.leader_id)]))?;
+        }
+        Output::Name => put(&format!("{}\n", reply.leader_id)),
+        Output::Table | Output::Wide => put(&format!("manager {} leads\n", reply.leader_id)),
+    }
+    Ok(DONE)
+}

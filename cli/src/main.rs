@@ -1,0 +1,5 @@
+//! minderctl.
+
+fn main() -> std::process::ExitCode {
+    minder_cli::main()
+}

@@ -1,0 +1,95 @@
+//! Numbers as people read them, and names as they type them.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use minder_client::v1;
+
+/// The clock, for ages of what slaves stamped. Differences of clocks show as an age of zero, never as a negative one.
+pub fn now_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+}
+
+/// `12s`, `3m04s`, `2h05m`, `3d04h`.
+pub fn age(ms: u64) -> String {
+    let s = ms / 1_000;
+    match s {
+        0..60 => format!("{s}s"),
+        60..3_600 => format!("{}m{:02}s", s / 60, s % 60),
+        3_600..86_400 => format!("{}h{:02}m", s / 3_600, s / 60 % 60),
+        _ => format!("{}d{:02}h", s / 86_400, s / 3_600 % 24),
+    }
+}
+
+/// How long ago a stamp was; empty for none.
+pub fn since(stamp_ms: u64) -> String {
+    if stamp_ms == 0 { String::new() } else { age(now_ms().saturating_sub(stamp_ms)) }
+}
+
+/// `512B`, `1.5M`, `12G`, as pm2's and kubectl's users know it.
+pub fn bytes(count: u64) -> String {
+    let mut value = count as f64;
+    let mut unit = "B";
+    for larger in ["K", "M", "G", "T", "P"] {
+        if value < 1_024.0 {
+            break;
+        }
+        value /= 1_024.0;
+        unit = larger;
+    }
+    if unit == "B" || value >= 10.0 { format!("{value:.0}{unit}") } else { format!("{value:.1}{unit}") }
+}
+
+/// Thousandths of a core as percent of one.
+pub fn cpu(millicores: u32) -> String {
+    format!("{}.{}%", millicores / 10, millicores % 10)
+}
+
+/// `name` or `name:3`.
+pub fn instance(name: &v1::InstanceName) -> String {
+    if name.index <= 1 { name.process.clone() } else { format!("{}:{}", name.process, name.index) }
+}
+
+/// `name@host` or `name:3@host`.
+pub fn full(name: &v1::InstanceName) -> String {
+    format!("{}@{}", instance(name), name.host)
+}
+
+/// `1 instance`, `2 instances`.
+pub fn count(number: u64, noun: &str) -> String {
+    if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
+}
+
+/// A stamp as a UTC time of day and date, as logs write it.
+pub fn time(ms: u64) -> String {
+    let days = ms / 86_400_000;
+    let s = ms / 1_000 % 86_400;
+    let (year, month, day) = civil(days as i64);
+    format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", s / 3_600, s / 60 % 60, s % 60)
+}
+
+/// The date of a day counted from 1970-01-01, by Howard Hinnant's `civil_from_days`.
+fn civil(days: i64) -> (i64, i64, i64) {
+    let days = days + 719_468;
+    let era = days.div_euclid(146_097);
+    let day_of_era = days.rem_euclid(146_097);
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    (year_of_era + era * 400 + i64::from(month <= 2), month, day)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_read_well() {
+        assert_eq!([0, 59_999, 60_000, 7_500_000, 90_000_000].map(age), ["0s", "59s", "1m00s", "2h05m", "1d01h"]);
+        assert_eq!([0, 1_023, 1_536, 12 << 20, 3 << 40].map(bytes), ["0B", "1023B", "1.5K", "12M", "3.0T"]);
+        assert_eq!([0, 7, 1_234].map(cpu), ["0.0%", "0.7%", "123.4%"]);
+        assert_eq!(time(951_782_399_000), "2000-02-28T23:59:59Z");
+        assert_eq!(time(1_795_512_645_000), "2026-11-24T09:30:45Z");
+    }
+}
