@@ -27,7 +27,7 @@ enum Entry {
     #[n(2)]
     Change(#[n(0)] AssignmentDelta),
     #[n(3)]
-    Record(#[n(0)] Record),
+    Record(#[n(0)] Box<Record>),
     #[n(4)]
     Forget(#[n(0)] InstanceKey),
 }
@@ -164,7 +164,7 @@ impl Ledger {
     /// Takes a supervisor's durable part.
     pub fn put_record(&mut self, record: &Record) {
         if self.records.get(&record.key) != Some(record) {
-            self.write(&Entry::Record(record.clone()));
+            self.write(&Entry::Record(Box::new(record.clone())));
             self.records.insert(record.key.clone(), record.clone());
         }
     }
@@ -198,7 +198,7 @@ impl Ledger {
             }
             Entry::Change(delta) => self.assignment = self.assignment.after(&delta)?,
             Entry::Record(record) => {
-                self.records.insert(record.key.clone(), record);
+                self.records.insert(record.key.clone(), *record);
             }
             Entry::Forget(key) => {
                 self.records.remove(&key);
@@ -221,7 +221,7 @@ impl Ledger {
         let run_specs = self.run_specs.values().map(|run_spec| Entry::RunSpec(run_spec.to_bytes().into()));
         let assignment = (self.assignment.revision > Revision::ZERO)
             .then(|| Entry::Change(self.assignment.delta_from(None)));
-        let records = self.records.values().cloned().map(Entry::Record);
+        let records = self.records.values().cloned().map(Box::new).map(Entry::Record);
         cluster.chain(run_specs).chain(assignment).chain(records).map(|entry| encode(&entry)).collect()
     }
 

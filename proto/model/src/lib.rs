@@ -4,6 +4,7 @@
 //! This crate decides nothing about time, files, threads or the network; they do not exist here. It knows neither
 //! the wire (`minder-proto`) nor the replicated table (`minder-state`).
 #![cfg_attr(not(test), no_std)]
+#![cfg_attr(test, allow(clippy::unwrap_used))]
 
 extern crate alloc;
 

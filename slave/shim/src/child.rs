@@ -1,16 +1,19 @@
 //! Starting the program: everything is prepared, then one fork, a list of steps in the child, and exec. A step that
 //! fails reports itself and its errno through a pipe that a successful exec closes.
+//!
+//! The child does nothing before it is let go, and the shim lets it go when its identity is on record. So there is never
+//! a program that nobody knows of: where the shim dies first, the child sees its pipe close and ends.
 
 use std::{
     ffi::{CStr, CString},
     fs::File,
-    io::{self, Read},
+    io::{self, Read, Write},
     os::fd::AsRawFd,
 };
 
 use minder_shim::{launch::Launch, record::Step};
 
-use crate::sys::{check, pipe};
+use crate::sys::{check, pipe, set_nonblocking};
 
 /// A start that came to nothing.
 pub struct Failed {
@@ -20,18 +23,47 @@ pub struct Failed {
     pub errno: i32,
 }
 
-/// A started program.
-pub struct Started {
+/// A child that waits to be let go.
+pub struct Child {
     /// Its pid.
     pub pid: i32,
+    /// One byte here lets it go.
+    pub go: File,
+    /// Says what [`outcome`] reads.
+    pub report: File,
     /// Reading end of its standard output.
     pub stdout: File,
     /// Reading end of its standard error, unless it goes with standard output.
     pub stderr: Option<File>,
 }
 
-/// Starts the program.
-pub fn start(launch: &Launch) -> Result<Started, Failed> {
+impl Child {
+    /// Lets it become the program.
+    pub fn let_go(&mut self) -> io::Result<()> {
+        self.go.write_all(&[1])
+    }
+}
+
+/// What has become of a child that was let go: nothing to be said yet, it executes the program (or is dead, which the
+/// wait will tell), or a step failed. Never waits: a program on a file system that hangs must not take the shim with it.
+pub fn outcome(report: &mut File) -> Option<Result<(), Failed>> {
+    let mut message = [0; REPORT_BYTES];
+    match report.read(&mut message) {
+        Ok(REPORT_BYTES) => {
+            let [step, errno @ ..] = message;
+            Some(Err(Failed { step: Step::from_number(step), errno: i32::from_le_bytes(errno) }))
+        }
+        Ok(_) => Some(Ok(())),
+        Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => None,
+        Err(_) => Some(Ok(())),
+    }
+}
+
+/// A step's number and an errno. A pipe takes so little whole or not at all.
+const REPORT_BYTES: usize = 5;
+
+/// Makes the child. It waits to be let go.
+pub fn fork(launch: &Launch) -> Result<Child, Failed> {
     let prepared = Prepared::new(launch)?;
     let fork_failed = |error: io::Error| Failed { step: Step::Fork, errno: error.raw_os_error().unwrap_or_default() };
     let (stdout, stdout_write) = pipe().map_err(fork_failed)?;
@@ -39,38 +71,30 @@ pub fn start(launch: &Launch) -> Result<Started, Failed> {
         true => (None, None),
         false => pipe().map(|(read, write)| (Some(read), Some(write))).map_err(fork_failed)?,
     };
-    let (mut report, report_write) = pipe().map_err(fork_failed)?;
+    let (report, report_write) = pipe().map_err(fork_failed)?;
+    let (go_read, go) = pipe().map_err(fork_failed)?;
+    set_nonblocking(report.as_raw_fd()).map_err(fork_failed)?;
     // SAFETY: this process has one thread, so the child may do anything until it executes or exits.
     match unsafe { libc::fork() } {
         -1 => Err(fork_failed(io::Error::last_os_error())),
         0 => {
+            // This copy of the other end would keep the shim's death from being seen.
+            drop(go);
+            if !matches!((&go_read).read(&mut [0]), Ok(1)) {
+                // SAFETY: ends this process without running anything else.
+                unsafe { libc::_exit(126) };
+            }
             let stderr_fd = stderr_write.as_ref().unwrap_or(&stdout_write).as_raw_fd();
             let failed = prepared.become_program(launch, stdout_write.as_raw_fd(), stderr_fd);
-            let message = [failed.step.number(), 0, 0, 0]
-                .into_iter()
-                .chain(failed.errno.to_le_bytes())
-                .collect::<Vec<u8>>();
-            // SAFETY: writes eight bytes from a live buffer, then ends this process without running anything else.
+            let mut message = [failed.step.number(); REPORT_BYTES];
+            message[1..].copy_from_slice(&failed.errno.to_le_bytes());
+            // SAFETY: writes a few bytes from a live buffer, then ends this process without running anything else.
             unsafe {
                 libc::write(report_write.as_raw_fd(), message.as_ptr().cast(), message.len());
                 libc::_exit(127);
             }
         }
-        pid => {
-            drop(report_write);
-            let mut message = Vec::new();
-            // A pipe that breaks means that exec succeeded or the child was killed; the wait will tell.
-            let _ = report.read_to_end(&mut message);
-            match message.as_slice() {
-                [step, _, _, _, errno @ ..] if errno.len() == 4 => {
-                    let errno = i32::from_le_bytes([errno[0], errno[1], errno[2], errno[3]]);
-                    // SAFETY: waits for the child that has just said that it exits.
-                    unsafe { libc::waitpid(pid, std::ptr::null_mut(), 0) };
-                    Err(Failed { step: Step::from_number(*step), errno })
-                }
-                _ => Ok(Started { pid, stdout, stderr }),
-            }
-        }
+        pid => Ok(Child { pid, go, report, stdout, stderr }),
     }
 }
 
@@ -83,12 +107,13 @@ struct Prepared {
     working_directory: CString,
     cgroup_procs: Option<CString>,
     account: Option<Account>,
-    groups_of: Option<CString>,
 }
 
 struct Account {
     uid: libc::uid_t,
     gid: libc::gid_t,
+    /// All of its groups, looked up beforehand: later there may be no descriptor left to read them with.
+    groups: Vec<libc::gid_t>,
 }
 
 fn text(bytes: &[u8], step: Step) -> Result<CString, Failed> {
@@ -101,10 +126,16 @@ impl Prepared {
         let group = if launch.group.is_empty() { None } else { Some(find_group(&launch.group)?) };
         // SAFETY: getegid and geteuid only read.
         let (own_uid, own_gid) = unsafe { (libc::geteuid(), libc::getegid()) };
-        let account = (user.is_some() || group.is_some()).then(|| Account {
-            uid: user.as_ref().map_or(own_uid, |user| user.uid),
-            gid: group.or(user.as_ref().map(|user| user.gid)).unwrap_or(own_gid),
-        });
+        let uid = user.as_ref().map_or(own_uid, |user| user.uid);
+        let gid = group.or(user.as_ref().map(|user| user.gid)).unwrap_or(own_gid);
+        // Who is no superuser can still ask to be himself.
+        let already = own_uid != 0 && (uid, gid) == (own_uid, own_gid);
+        let account = match (&user, group) {
+            (None, None) => None,
+            _ if already => None,
+            (Some(user), _) => Some(Account { uid, gid, groups: groups_of(&text(&user.name, Step::User)?, gid) }),
+            (None, Some(_)) => Some(Account { uid, gid, groups: vec![gid] }),
+        };
         let mut env = launch.env.clone();
         let described = user.as_ref().map_or_else(|| describe(own_uid), |user| Some(user.clone()));
         if let Some(user) = described {
@@ -131,7 +162,6 @@ impl Prepared {
             envp: envp?,
             working_directory: text(directory, Step::WorkingDirectory)?,
             cgroup_procs,
-            groups_of: user.as_ref().map(|user| text(&user.name, Step::User)).transpose()?,
             account,
         })
     }
@@ -146,63 +176,54 @@ impl Prepared {
 
     fn steps(&self, launch: &Launch, stdout: i32, stderr: i32) -> Result<std::convert::Infallible, Failed> {
         let at = |step: Step| move |error: io::Error| Failed { step, errno: error.raw_os_error().unwrap_or_default() };
+        // The limits below may leave no memory and no descriptors, so whatever needs those comes first.
+        let (argv, envp) = (pointers(&self.argv), pointers(&self.envp));
         // SAFETY: every pointer below is to memory of this process that outlives the call; nothing else runs here.
         unsafe {
             // A session of its own: a program that signals its session reaches nobody else.
             check(libc::setsid()).map_err(at(Step::Fork))?;
             if let Some(procs) = &self.cgroup_procs {
-                let fd = check(libc::open(procs.as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC)).map_err(at(Step::Cgroup))?;
+                let fd =
+                    check(libc::open(procs.as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC)).map_err(at(Step::Cgroup))?;
                 check(libc::write(fd, c"0".as_ptr().cast(), 1) as i32).map_err(at(Step::Cgroup))?;
             }
-            let null = check(libc::open(c"/dev/null".as_ptr(), libc::O_RDONLY)).map_err(at(Step::Fork))?;
+            let null =
+                check(libc::open(c"/dev/null".as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC)).map_err(at(Step::Fork))?;
             for (from, to) in [(null, 0), (stdout, 1), (stderr, 2)] {
                 check(libc::dup2(from, to)).map_err(at(Step::Fork))?;
             }
-            for (resource, soft, hard) in &launch.limits {
-                let limit = libc::rlimit { rlim_cur: *soft, rlim_max: *hard };
-                check(libc::setrlimit(*resource as _, &raw const limit)).map_err(at(Step::Limit))?;
-            }
-            if let Some(score) = launch.oom_score_adjust {
-                std::fs::write("/proc/self/oom_score_adj", score.to_string()).map_err(at(Step::OomScore))?;
-            }
+            // Nothing that a library may have opened goes along. A kernel before 5.11 knows no such flag; then each
+            // descriptor's own flag has to do.
+            libc::syscall(libc::SYS_close_range, 3 as libc::c_uint, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC);
+            set_oom_score(launch.oom_score_adjust).map_err(at(Step::OomScore))?;
             if let Some(nice) = launch.nice {
                 check(libc::setpriority(libc::PRIO_PROCESS, 0, nice)).map_err(at(Step::Nice))?;
             }
             if let Some(umask) = launch.umask {
                 libc::umask(umask);
             }
+            for (resource, soft, hard) in &launch.limits {
+                let limit = libc::rlimit { rlim_cur: *soft, rlim_max: *hard };
+                check(libc::setrlimit(*resource as _, &raw const limit)).map_err(at(Step::Limit))?;
+            }
             if let Some(account) = &self.account {
-                self.become_account(account)?;
+                become_account(account)?;
             }
             check(libc::chdir(self.working_directory.as_ptr())).map_err(at(Step::WorkingDirectory))?;
             reset_signals();
-            self.execute().map_err(at(Step::Exec))
+            self.execute(&argv, &envp).map_err(at(Step::Exec))
         }
-    }
-
-    fn become_account(&self, account: &Account) -> Result<(), Failed> {
-        let at = |step: Step| move |error: io::Error| Failed { step, errno: error.raw_os_error().unwrap_or_default() };
-        // SAFETY: the name is a live C string; the other arguments are integers. Groups first: afterwards there is no right.
-        unsafe {
-            match &self.groups_of {
-                Some(name) => check(libc::initgroups(name.as_ptr(), account.gid)).map_err(at(Step::Group))?,
-                None => check(libc::setgroups(1, &raw const account.gid)).map_err(at(Step::Group))?,
-            };
-            check(libc::setresgid(account.gid, account.gid, account.gid)).map_err(at(Step::Group))?;
-            check(libc::setresuid(account.uid, account.uid, account.uid)).map_err(at(Step::User))?;
-        }
-        Ok(())
     }
 
     /// Tries the paths as execvp(3) does: a file that may not be executed is remembered while the search goes on.
-    fn execute(&self) -> io::Result<std::convert::Infallible> {
-        let pointers = |texts: &[CString]| -> Vec<*const libc::c_char> {
-            texts.iter().map(|text| text.as_ptr()).chain([std::ptr::null()]).collect()
-        };
-        let (argv, envp) = (pointers(&self.argv), pointers(&self.envp));
+    fn execute(
+        &self,
+        argv: &[*const libc::c_char],
+        envp: &[*const libc::c_char],
+    ) -> io::Result<std::convert::Infallible> {
         let mut refused = None;
         for path in &self.paths {
-            // SAFETY: both arrays end with a null pointer and point to live C strings.
+            // SAFETY: both arrays come from `pointers`: they end with a null pointer and point to live C strings.
             unsafe { libc::execve(path.as_ptr(), argv.as_ptr(), envp.as_ptr()) };
             let error = io::Error::last_os_error();
             match error.raw_os_error() {
@@ -212,6 +233,32 @@ impl Prepared {
             }
         }
         Err(refused.unwrap_or_else(|| io::Error::from_raw_os_error(libc::ENOENT)))
+    }
+}
+
+/// The form that exec takes.
+fn pointers(texts: &[CString]) -> Vec<*const libc::c_char> {
+    texts.iter().map(|text| text.as_ptr()).chain([std::ptr::null()]).collect()
+}
+
+fn become_account(account: &Account) -> Result<(), Failed> {
+    let at = |step: Step| move |error: io::Error| Failed { step, errno: error.raw_os_error().unwrap_or_default() };
+    // SAFETY: the list is live and of that length; the rest are integers. Groups first: afterwards there is no right.
+    unsafe {
+        check(libc::setgroups(account.groups.len(), account.groups.as_ptr())).map_err(at(Step::Group))?;
+        check(libc::setresgid(account.gid, account.gid, account.gid)).map_err(at(Step::Group))?;
+        check(libc::setresuid(account.uid, account.uid, account.uid)).map_err(at(Step::User))?;
+    }
+    Ok(())
+}
+
+/// Shims are protected from the out-of-memory killer as their slave is; programs are not, unless they are to be.
+fn set_oom_score(wanted: Option<i32>) -> io::Result<()> {
+    const FILE: &str = "/proc/self/oom_score_adj";
+    let inherited = || std::fs::read_to_string(FILE).ok().and_then(|text| text.trim().parse::<i32>().ok());
+    match wanted.or_else(|| inherited().filter(|score| *score < 0).map(|_| 0)) {
+        Some(score) => std::fs::write(FILE, score.to_string()),
+        None => Ok(()),
     }
 }
 
@@ -230,8 +277,16 @@ fn candidates(launch: &Launch, env: &[(Vec<u8>, Vec<u8>)]) -> Result<Vec<CString
 fn reset_signals() {
     // SAFETY: integer arguments and a set that sigemptyset initialises.
     unsafe {
-        for signal in 1..65 {
-            libc::signal(signal, libc::SIG_DFL);
+        // By the kernel's own call, for the C library keeps two signals to itself. All zero is the default.
+        let default = [0_u64; 4];
+        for signal in 1_i64..65 {
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                signal,
+                default.as_ptr(),
+                std::ptr::null::<u64>(),
+                8 as libc::c_ulong,
+            );
         }
         let mut none = std::mem::zeroed();
         libc::sigemptyset(&raw mut none);
@@ -270,7 +325,9 @@ unsafe fn copy_user(record: *const libc::passwd) -> Option<User> {
     // SAFETY: by contract the record and its texts are valid until the next look-up.
     unsafe {
         let record = record.as_ref()?;
-        let copy = |text: *const libc::c_char| if text.is_null() { Vec::new() } else { CStr::from_ptr(text).to_bytes().to_vec() };
+        let copy = |text: *const libc::c_char| {
+            if text.is_null() { Vec::new() } else { CStr::from_ptr(text).to_bytes().to_vec() }
+        };
         Some(User {
             uid: record.pw_uid,
             gid: record.pw_gid,
@@ -278,6 +335,23 @@ unsafe fn copy_user(record: *const libc::passwd) -> Option<User> {
             home: copy(record.pw_dir),
             shell: copy(record.pw_shell),
         })
+    }
+}
+
+/// Every group of a user, the given one first; only that one where nobody knows the user.
+fn groups_of(name: &CStr, gid: libc::gid_t) -> Vec<libc::gid_t> {
+    /// The kernel takes no more (NGROUPS_MAX).
+    const MOST: usize = 65_536;
+    let mut groups = vec![gid; 32];
+    loop {
+        let mut count = groups.len() as libc::c_int;
+        // SAFETY: the name is a C string, the list has room for `count` groups.
+        let fits = unsafe { libc::getgrouplist(name.as_ptr(), gid, groups.as_mut_ptr(), &raw mut count) } >= 0;
+        if fits || groups.len() >= MOST {
+            groups.truncate(count.max(1) as usize);
+            return groups;
+        }
+        groups.resize((groups.len() * 2).max(count as usize).min(MOST), gid);
     }
 }
 

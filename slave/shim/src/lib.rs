@@ -35,4 +35,6 @@ pub mod exit {
     pub const LOCKED: i32 = 66;
     /// The record or socket cannot be made.
     pub const BUNDLE: i32 = 67;
+    /// There is a record already: this incarnation was begun once, and its program may be alive.
+    pub const USED: i32 = 68;
 }

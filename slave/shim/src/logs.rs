@@ -1,5 +1,5 @@
 //! One output stream into its files. The active name is stable; a full file is renamed to `.1`, `.2` and so on, and the
-//! oldest goes. Lines shorter than a read are never torn between files. A disk that takes nothing costs output, never
+//! oldest goes. Lines of less than 64 KiB are never torn between files. A disk that takes nothing costs output, never
 //! the program.
 
 use std::{
@@ -9,6 +9,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+/// A shorter line is never torn between two files, so that a file may grow beyond its size by this much.
+const LINE_BYTES_MAX: usize = 64 * 1024;
 /// After a failed write the disk is tried again this often.
 const RETRY: Duration = Duration::from_secs(2);
 
@@ -19,7 +21,8 @@ pub struct LogFile {
     bytes: u64,
     bytes_max: u64,
     files_max: u32,
-    at_line_start: bool,
+    /// Length of the line that has no end yet.
+    line_bytes: usize,
     /// Dropped since the last marker line.
     dropped_unmarked: u64,
     failed_at: Option<Instant>,
@@ -38,7 +41,7 @@ impl LogFile {
             bytes,
             bytes_max,
             files_max,
-            at_line_start: true,
+            line_bytes: 0,
             dropped_unmarked: 0,
             failed_at: None,
             dropped: 0,
@@ -91,11 +94,14 @@ impl LogFile {
         match last_line_end {
             Some(end) => (end + 1, true),
             // Not one whole line fits: begin a new file, unless a line is half written or the file is empty.
-            None if self.at_line_start && self.bytes > 0 => (0, true),
-            None => match rest.iter().position(|byte| *byte == b'\n') {
-                Some(end) => (end + 1, true),
-                None => (rest.len(), true),
-            },
+            None if self.line_bytes == 0 && self.bytes > 0 => (0, true),
+            None => {
+                let line_room = LINE_BYTES_MAX.saturating_sub(self.line_bytes);
+                let line_end = rest.iter().position(|byte| *byte == b'\n').map(|end| end + 1);
+                let piece = line_end.unwrap_or(rest.len());
+                // The rest of the line has not come yet: it belongs here as well, unless it has no end at all.
+                (piece.min(line_room), line_end.is_some() || piece >= line_room)
+            }
         }
     }
 
@@ -110,7 +116,10 @@ impl LogFile {
         }
         if written > 0 {
             self.bytes += written as u64;
-            self.at_line_start = piece[written - 1] == b'\n';
+            self.line_bytes = match piece[..written].iter().rposition(|byte| *byte == b'\n') {
+                Some(end) => written - end - 1,
+                None => self.line_bytes + written,
+            };
             self.failed_at = None;
         }
         written
@@ -121,7 +130,7 @@ impl LogFile {
         if self.dropped_unmarked == 0 {
             return true;
         }
-        let newline = if self.at_line_start { "" } else { "\n" };
+        let newline = if self.line_bytes == 0 { "" } else { "\n" };
         let marker = format!("{newline}[minder: {} bytes of output dropped here]\n", self.dropped_unmarked);
         if self.put(marker.as_bytes()) < marker.len() {
             self.failed_at = Some(Instant::now());
@@ -156,7 +165,7 @@ impl LogFile {
                 self.bytes = 0;
             }
         }
-        self.at_line_start = true;
+        self.line_bytes = 0;
     }
 }
 
@@ -198,12 +207,12 @@ mod tests {
     fn files_are_bounded_in_number_and_a_line_without_end_in_size() {
         let folder = tempfile::tempdir().unwrap();
         let mut log = LogFile::open(folder.path().join("out.log"), 4_096, 3).unwrap();
-        for _ in 0..100 {
+        for _ in 0..300 {
             log.write_or_drop(&[b'x'; 1_000]);
         }
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 3);
         for entry in fs::read_dir(folder.path()).unwrap() {
-            assert!(entry.unwrap().metadata().unwrap().len() <= 4_096 + 1_000);
+            assert!(entry.unwrap().metadata().unwrap().len() <= LINE_BYTES_MAX as u64);
         }
     }
 

@@ -20,6 +20,7 @@ fn main() {
         eprintln!("usage: minder-shim BUNDLE (started by minder-slave, not by hand)");
         exit(code::USAGE);
     };
+    sys::close_inherited();
     // Relative names from here on: a socket's path has 107 bytes at most, a bundle's may be longer.
     if std::env::set_current_dir(Path::new(&folder)).is_err() {
         exit(code::BUNDLE);
@@ -38,6 +39,7 @@ fn main() {
     sys::detach();
     match shim::Shim::prepare(launch) {
         Ok(mut shim) => shim.run(),
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => exit(code::USED),
         Err(_) => exit(code::BUNDLE),
     }
 }

@@ -22,7 +22,7 @@ use minder_shim::{
 };
 
 use crate::{
-    child,
+    child::{self, Failed},
     logs::LogFile,
     socket::Socket,
     sys::{self, Reap, Reaped},
@@ -30,14 +30,20 @@ use crate::{
 
 /// While the tree is being ended it is looked at this often.
 const KILL_INTERVAL: Duration = Duration::from_millis(10);
+/// After this many looks whoever is left hangs in the kernel, which may take hours: look less often.
+const KILL_QUICK_LOOKS: u32 = 200;
+const KILL_SLOW_INTERVAL: Duration = Duration::from_millis(500);
 /// A daemon's pid file is looked for this often.
 const DAEMON_INTERVAL: Duration = Duration::from_millis(20);
 /// Output that the disk does not take is tried again this often where the program waits for it.
 const BLOCKED_INTERVAL: Duration = Duration::from_millis(200);
 /// An ended incarnation whose slave never comes leaves its record on disk and goes.
 const UNCLAIMED: Duration = Duration::from_secs(24 * 60 * 60);
-/// One read of a pipe: what a default pipe holds.
-const READ_BYTES: usize = 64 * 1024;
+/// One read of a pipe takes what a default pipe holds, and more of a larger one. From this size on the memory comes in
+/// pages that cost nothing until a program really writes that much at once.
+const READ_BYTES: usize = 128 * 1024;
+/// Read of a pipe after the tree is gone: what the largest pipe holds. More comes only from somebody else's process.
+const LAST_READS_MAX: usize = 16;
 
 /// One output stream on its way.
 struct Stream {
@@ -55,13 +61,18 @@ pub struct Shim {
     record_file: File,
     socket: Socket,
     child_ended: OwnedFd,
+    /// Where the child says whether it could execute the program; gone when it has said so.
+    starting: Option<File>,
     streams: Vec<Stream>,
     logs: Vec<LogFile>,
     buffer: Vec<u8>,
     /// Set while a daemon's launcher runs or its daemon is looked for.
     daemon_deadline: Option<Instant>,
     launcher_ended: bool,
+    /// Set when the main process is only the likely one: until then its clean end makes the next one likely.
+    likely_until: Option<Instant>,
     killing: bool,
+    kill_looks: u32,
     /// There are no children at all any more.
     tree_gone: bool,
     ended_at: Option<Instant>,
@@ -70,7 +81,8 @@ pub struct Shim {
 impl Shim {
     /// Makes the record and the socket; nothing has been started yet.
     pub fn prepare(launch: Launch) -> io::Result<Self> {
-        let record_file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(bundle::RECORD)?;
+        // A bundle that has a record was used before. What that says must not be lost, and nothing starts twice.
+        let record_file = OpenOptions::new().read(true).write(true).create_new(true).open(bundle::RECORD)?;
         io::Write::write_all(&mut &record_file, &[0; FILE_BYTES as usize])?;
         record_file.sync_all()?;
         let own = std::process::id();
@@ -86,12 +98,15 @@ impl Shim {
             record_file,
             socket: Socket::listen()?,
             child_ended: sys::child_signal_fd()?,
+            starting: None,
             streams: Vec::new(),
             logs: Vec::new(),
             buffer: vec![0; READ_BYTES],
             daemon_deadline: None,
             launcher_ended: false,
+            likely_until: None,
             killing: false,
+            kill_looks: 0,
             tree_gone: false,
             ended_at: None,
         };
@@ -104,6 +119,7 @@ impl Shim {
         self.start();
         loop {
             self.wait();
+            self.look_at_start();
             self.reap();
             self.look_for_daemon();
             self.keep_killing();
@@ -119,24 +135,41 @@ impl Shim {
         if let Err(errno) = self.open_logs() {
             return self.start_failed(Step::Logs, errno);
         }
-        match child::start(&self.launch) {
+        match child::fork(&self.launch) {
             Err(failed) => self.start_failed(failed.step, failed.errno),
-            Ok(started) => {
+            Ok(mut child) => {
+                // On record first: whatever happens to this process now, nothing runs that nobody knows of.
+                self.take_main(child.pid as u32);
+                self.changed();
+                // A child that is dead already is reaped in a moment.
+                let _ = child.let_go();
                 let last = self.logs.len() - 1;
-                for (pipe, log) in [(Some(started.stdout), 0), (started.stderr, last)] {
+                for (pipe, log) in [(Some(child.stdout), 0), (child.stderr, last)] {
                     if let Some(pipe) = pipe
                         && sys::set_nonblocking(pipe.as_raw_fd()).is_ok()
                     {
                         self.streams.push(Stream { pipe: Some(pipe), log, pending: Vec::new() });
                     }
                 }
-                self.take_main(started.pid as u32);
+                self.starting = Some(child.report);
+            }
+        }
+    }
+
+    /// Whether the child has become the program by now.
+    fn look_at_start(&mut self) {
+        let Some(outcome) = self.starting.as_mut().and_then(child::outcome) else { return };
+        self.starting = None;
+        match outcome {
+            Ok(()) => {
                 self.record.stage = Stage::Running;
                 let timeout = self.launch.daemon.as_ref().map(|daemon| Duration::from_millis(daemon.launch_timeout_ms));
                 self.daemon_deadline = timeout.map(|timeout| Instant::now() + timeout);
-                self.changed();
             }
+            // The child ends at once; its step is the reason, not its exit code.
+            Err(Failed { step, errno }) => self.give_up(step, errno),
         }
+        self.changed();
     }
 
     fn open_logs(&mut self) -> Result<(), i32> {
@@ -169,7 +202,8 @@ impl Shim {
     /// Waits for whatever comes first and deals with descriptors.
     fn wait(&mut self) {
         let (listener, connection) = self.socket.descriptors();
-        let mut fds = vec![self.child_ended.as_raw_fd(), listener, connection];
+        let starting = self.starting.as_ref().map_or(-1, AsRawFd::as_raw_fd);
+        let mut fds = vec![self.child_ended.as_raw_fd(), listener, connection, starting];
         fds.extend(self.streams.iter().map(|stream| match &stream.pipe {
             Some(pipe) if stream.pending.is_empty() => pipe.as_raw_fd(),
             Some(_) | None => -1,
@@ -182,7 +216,7 @@ impl Shim {
             sys::drain(&self.child_ended);
         }
         for stream in 0..self.streams.len() {
-            if ready[3 + stream] || !self.streams[stream].pending.is_empty() {
+            if ready[4 + stream] || !self.streams[stream].pending.is_empty() {
                 self.pump(stream);
             }
         }
@@ -202,11 +236,13 @@ impl Shim {
             None => Duration::from_secs(3_600),
         };
         if self.killing {
-            timeout = timeout.min(KILL_INTERVAL);
+            let quick = self.kill_looks < KILL_QUICK_LOOKS;
+            timeout = timeout.min(if quick { KILL_INTERVAL } else { KILL_SLOW_INTERVAL });
         }
         if let Some(deadline) = self.daemon_deadline {
             let look = if self.launcher_ended { DAEMON_INTERVAL } else { Duration::MAX };
-            timeout = timeout.min(look).min(deadline.saturating_duration_since(Instant::now()) + Duration::from_millis(1));
+            timeout =
+                timeout.min(look).min(deadline.saturating_duration_since(Instant::now()) + Duration::from_millis(1));
         }
         if self.streams.iter().any(|stream| !stream.pending.is_empty()) {
             timeout = timeout.min(BLOCKED_INTERVAL);
@@ -256,6 +292,8 @@ impl Shim {
         if self.record.stage != Stage::Running || main <= 0 {
             return;
         }
+        // Between a launcher and its daemon there is no main process, and the launcher's pid may be somebody else's.
+        let scope = if self.launcher_ended && self.daemon_deadline.is_some() { Scope::All } else { scope };
         // SAFETY: kill and getpgid take integers; the main process is an unreaped child of this process.
         unsafe {
             match scope {
@@ -289,12 +327,24 @@ impl Shim {
 
     fn reaped(&mut self, reaped: &Reaped) {
         self.record.cpu_ms += reaped.cpu_ms;
+        if reaped.pid as u32 == self.record.main_pid {
+            // What it had to say of its start it has said.
+            self.look_at_start();
+        }
         if reaped.pid as u32 != self.record.main_pid || self.record.stage != Stage::Running {
             return;
         }
         let end = end_of(reaped.status);
         if self.daemon_deadline.is_some() && !self.launcher_ended && end == End::Code(0) {
             self.launcher_ended = true;
+            return;
+        }
+        if let Some(until) = self.likely_until
+            && end == End::Code(0)
+            && Instant::now() < until
+            && tree::oldest_child(self.record.shim_pid).is_some()
+        {
+            self.daemon_deadline = Some(until);
             return;
         }
         self.record.end = end;
@@ -313,35 +363,46 @@ impl Shim {
         let overdue = Instant::now() >= deadline;
         if !self.launcher_ended {
             if overdue {
-                self.daemon_failed(libc::ETIMEDOUT);
+                self.give_up(Step::Daemon, libc::ETIMEDOUT);
+                self.changed();
             }
             return;
         }
         let by_file = pid_in(&daemon.pid_file).filter(|pid| tree::is_child(self.record.shim_pid, *pid));
-        let found = if daemon.pid_file.is_empty() || overdue { by_file.or_else(|| tree::oldest_child(self.record.shim_pid)) } else { by_file };
+        let found = if daemon.pid_file.is_empty() || overdue {
+            by_file.or_else(|| tree::oldest_child(self.record.shim_pid))
+        } else {
+            by_file
+        };
         match found {
             Some(pid) => {
                 self.take_main(pid);
                 self.daemon_deadline = None;
+                // Without a file this may be a process between the launcher and the daemon, which ends in a moment.
+                self.likely_until = by_file.is_none().then_some(deadline);
                 self.changed();
             }
-            None if overdue || self.tree_gone => self.daemon_failed(libc::ESRCH),
+            None if overdue || self.tree_gone => {
+                self.give_up(Step::Daemon, libc::ESRCH);
+                self.changed();
+            }
             None => {}
         }
     }
 
-    fn daemon_failed(&mut self, errno: i32) {
+    /// The start came to nothing while there are processes of it: they go first.
+    fn give_up(&mut self, step: Step, errno: i32) {
         self.daemon_deadline = None;
-        self.record.failed_step = Step::Daemon;
+        self.record.failed_step = step;
         self.record.failed_errno = errno;
         self.record.ended_at_ms = sys::wall_ms();
         self.record.stage = Stage::Draining;
         self.killing = true;
-        self.changed();
     }
 
     fn keep_killing(&mut self) {
         if self.killing {
+            self.kill_looks = self.kill_looks.saturating_add(1);
             tree::kill(self.record.shim_pid, Path::new(OsStr::from_bytes(&self.launch.cgroup)));
         }
     }
@@ -369,10 +430,13 @@ impl Shim {
         let log = &mut logs[stream.log];
         log.write_or_drop(&std::mem::take(&mut stream.pending));
         if let Some(mut pipe) = stream.pipe.take() {
-            while let Ok(read) = pipe.read(buffer)
-                && read > 0
-            {
-                log.write_or_drop(&buffer[..read]);
+            for _ in 0..LAST_READS_MAX {
+                match pipe.read(buffer) {
+                    Ok(0) => break,
+                    Ok(read) => log.write_or_drop(&buffer[..read]),
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Err(_) => break,
+                }
             }
         }
     }

@@ -16,6 +16,9 @@ use minder_shim::{
     record::Record,
 };
 
+/// Read at one turn of the loop. Hundreds of requests fit; somebody who never stops asking keeps nobody else waiting.
+const TURN_BYTES_MAX: usize = 16 * 1024;
+
 /// The socket and whoever is connected.
 pub struct Socket {
     listener: UnixListener,
@@ -56,6 +59,9 @@ impl Socket {
         let Some(connection) = &mut self.connection else { return requests };
         let mut bytes = [0; 1_024];
         let mut ended = loop {
+            if self.buffer.len() >= TURN_BYTES_MAX {
+                break false;
+            }
             match connection.read(&mut bytes) {
                 Ok(0) => break true,
                 Ok(read) => self.buffer.extend_from_slice(&bytes[..read]),

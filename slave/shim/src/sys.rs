@@ -20,11 +20,17 @@ pub fn detach() {
     }
 }
 
+/// Closes whatever the slave may have handed down beside the three standard descriptors.
+pub fn close_inherited() {
+    // SAFETY: called before this program has opened anything of its own.
+    unsafe {
+        libc::syscall(libc::SYS_close_range, 3 as libc::c_uint, libc::c_uint::MAX, 0 as libc::c_uint);
+    }
+}
+
 /// The wall clock, milliseconds since 1970.
 pub fn wall_ms() -> u64 {
-    std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .map_or(0, |since| since.as_millis() as u64)
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }
 
 /// The result of a call that answers -1 on failure.

@@ -5,11 +5,11 @@ use std::{fs, os::fd::FromRawFd, os::fd::OwnedFd, path::Path};
 
 use crate::identity;
 
-/// Kills everything below `root` there is now; with a cgroup everything in that. Called again until nothing is left.
+/// Kills everything there is now, below `root` and in the cgroup: whoever left the one is still in the other. Called
+/// again until nothing is left.
 pub fn kill(root: u32, cgroup: &Path) {
-    if !kill_cgroup(cgroup) {
-        signal(root, libc::SIGKILL);
-    }
+    kill_cgroup(cgroup);
+    signal(root, libc::SIGKILL);
 }
 
 /// Kills everything in a cgroup. `false` when there is none, or a kernel before 5.14.

@@ -1,8 +1,8 @@
 //! What happens to an instance and what is done about it.
 
-use minder_model::{
-    ExitStatus, Generation, Incarnation, Item, RunSpec, Signal, StartFailure, StopScope,
-};
+use alloc::boxed::Box;
+
+use minder_model::{ExitStatus, Generation, Incarnation, Item, RunSpec, Signal, StartFailure, StopScope};
 
 /// The time, as an argument, and a number for the jitter of waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,7 +84,7 @@ pub enum Effect {
         /// The spec version it runs.
         generation: Generation,
         /// How it is run.
-        run_spec: RunSpec,
+        run_spec: Box<RunSpec>,
     },
     /// Send a signal.
     Signal {

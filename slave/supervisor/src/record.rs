@@ -54,6 +54,9 @@ pub struct Record {
     /// The latest exits, newest last.
     #[n(14)]
     pub exits: Vec<ExitRecord>,
+    /// The limit was reached and no run since then was a good one: one try at a time.
+    #[n(15)]
+    pub slow: bool,
 }
 
 /// An incarnation that may be alive.
@@ -117,6 +120,7 @@ impl Record {
             retry_at: Revision::ZERO,
             signal_at: Revision::ZERO,
             exits: Vec::new(),
+            slow: false,
         }
     }
 }

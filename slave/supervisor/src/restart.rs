@@ -34,7 +34,13 @@ pub(crate) fn after_end(
     if !wants_restart {
         return (Outcome::Exited, cause);
     }
-    if limit_reached(record, policy, now) {
+    let good_run = ran_ms >= policy.reset_after.0 && failure.is_none();
+    if good_run {
+        record.delay_ms = 0;
+        record.slow = false;
+    }
+    if record.slow || limit_reached(record, policy, now) {
+        record.slow = true;
         let next = policy.slow_retry.map_or(0, |wait| now.wall_ms + wait.0);
         let cause = match cause {
             Cause::StartFailed(failure) => Cause::StartFailed(failure),
@@ -42,10 +48,7 @@ pub(crate) fn after_end(
         };
         return (Outcome::Fatal(next), cause);
     }
-    if ran_ms >= policy.reset_after.0 {
-        record.delay_ms = 0;
-    }
-    let delay = if record.delay_ms == 0 { policy.delay.0 } else { record.delay_ms };
+    let delay = if record.delay_ms == 0 { policy.delay.0 } else { record.delay_ms.min(policy.delay_max.0) };
     let longer = delay.saturating_mul(u64::from(policy.factor)) / 100;
     record.delay_ms = longer.min(policy.delay_max.0);
     record.restarts = record.restarts.saturating_add(1);
@@ -166,12 +169,23 @@ mod tests {
         }
         assert_eq!(end(4), (Outcome::Fatal(60_004), Cause::LimitReached(ExitStatus::Code(1), 3)));
         assert_eq!(end(9_000).0, Outcome::Fatal(69_000));
-        assert_eq!(end(20_000).0, Outcome::Backoff(20_000), "the window has moved on");
+        assert_eq!(end(20_000).0, Outcome::Fatal(80_000), "a slow try that fails is followed by a slow try");
+        let good = after_end(&mut record, &policy, ExitStatus::Code(1), None, 60_000, now(90_000)).0;
+        assert_eq!(good, Outcome::Backoff(90_000), "after a good run it counts anew");
+    }
+
+    #[test]
+    fn a_failed_start_is_never_a_good_run() {
+        let failure = StartFailure { step: "exec".into(), errno: 2, message: "no such file".into() };
+        let mut record = record();
+        let mut end = |at| after_end(&mut record, &steady(), ExitStatus::Unknown, Some(&failure), 99_000, now(at)).0;
+        assert_eq!([end(0), end(0), end(0)], [1_000, 2_000, 4_000].map(Outcome::Backoff));
     }
 
     #[test]
     fn a_window_of_for_ever_waits_for_an_operator() {
-        let policy = Restart { limit: 2, window: None, slow_retry: None, delay: Millis(10_000), factor: 100, ..steady() };
+        let policy =
+            Restart { limit: 2, window: None, slow_retry: None, delay: Millis(10_000), factor: 100, ..steady() };
         let mut record = record();
         let mut end = |at| after_end(&mut record, &policy, ExitStatus::Code(1), None, 0, now(at)).0;
         assert_eq!([end(0), end(1_000_000)], [Outcome::Backoff(10_000), Outcome::Backoff(1_010_000)]);

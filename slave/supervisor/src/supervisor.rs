@@ -1,6 +1,6 @@
 //! The state machine. Facts come in by events; `settle` compares them with the wish and says what to do next.
 
-use alloc::{vec, vec::Vec};
+use alloc::{boxed::Box, vec, vec::Vec};
 
 use minder_model::{
     Cause, Digest, EXITS_KEPT_MAX, ExitRecord, Incarnation, InstanceStatus, Item, Phase, Restart, Revision, RunSpec,
@@ -12,6 +12,9 @@ use crate::{
     record::{Live, Outcome, Record},
     restart,
 };
+
+/// A kill is asked for again after this time: the first word may have been lost with a shim or a connection.
+const KILL_AGAIN_MS: u64 = 5_000;
 
 /// One instance's supervisor.
 #[derive(Debug, Clone)]
@@ -29,7 +32,7 @@ enum Wish {
     /// Nobody has said yet, after a restart of the slave: leave everything as it is.
     Unsaid,
     /// Like this.
-    Like(Item, Option<WishSpec>),
+    Like(Item, Option<Box<WishSpec>>),
     /// Nothing of it.
     Gone,
 }
@@ -51,7 +54,7 @@ enum Fact {
     Starting,
     /// It runs.
     Up { pid: u32, started_at_ms: u64, since_mono_ms: u64, healthy: bool },
-    /// It was asked to end and is killed at the deadline.
+    /// It is to end, and is killed at the deadline. Not yet asked when it has no pid yet: only a program that runs can be.
     Stopping { pid: u32, started_at_ms: u64, kill_at_mono_ms: u64, killed: bool, why: Why },
 }
 
@@ -74,7 +77,7 @@ impl Supervisor {
     pub fn restore(record: Record, now: Now) -> Self {
         let fact = match record.live {
             Some(_) => Fact::Unclear,
-            None => Fact::Down { due_mono_ms: due(record.outcome, now) },
+            None => Fact::Down { due_mono_ms: due(&record, now) },
         };
         Self { record, wish: Wish::Unsaid, fact, live_spec: None }
     }
@@ -101,7 +104,7 @@ impl Supervisor {
     pub fn step(&mut self, event: Event, now: Now) -> Vec<Effect> {
         let mut effects = match event {
             Event::Assigned { item, run_spec } => {
-                let spec = run_spec.map(|run_spec| WishSpec { launch: run_spec.launch_digest(), run_spec });
+                let spec = run_spec.map(|run_spec| Box::new(WishSpec { launch: run_spec.launch_digest(), run_spec }));
                 self.wish = Wish::Like(item, spec);
                 Vec::new()
             }
@@ -136,8 +139,11 @@ impl Supervisor {
             Fact::Up { since_mono_ms, healthy, .. } => {
                 self.fact = Fact::Up { pid, started_at_ms, since_mono_ms, healthy };
             }
-            Fact::Stopping { kill_at_mono_ms, killed, why, .. } => {
+            Fact::Stopping { pid: before, kill_at_mono_ms, killed, why, .. } => {
                 self.fact = Fact::Stopping { pid, started_at_ms, kill_at_mono_ms, killed, why };
+                if before == 0 && !killed {
+                    return vec![self.ask_to_end(incarnation)];
+                }
             }
             Fact::Down { .. } | Fact::Unclear => {}
         }
@@ -158,8 +164,7 @@ impl Supervisor {
         self.live_spec = run_spec;
         let ran_ms = now.wall_ms.saturating_sub(started_at_ms);
         let healthy = ran_ms >= self.healthy_after_ms();
-        self.fact =
-            Fact::Up { pid, started_at_ms, since_mono_ms: now.mono_ms.saturating_sub(ran_ms), healthy };
+        self.fact = Fact::Up { pid, started_at_ms, since_mono_ms: now.mono_ms.saturating_sub(ran_ms), healthy };
         // An end that was asked for before the slave's restart is asked for again.
         match self.record.live {
             Some(live) if live.stopping => self.stop(Why::Operator, now),
@@ -195,7 +200,7 @@ impl Supervisor {
         self.record.outcome = outcome;
         self.record.cause = cause;
         self.live_spec = None;
-        self.fact = Fact::Down { due_mono_ms: due(outcome, now) };
+        self.fact = Fact::Down { due_mono_ms: due(&self.record, now) };
         vec![Effect::Save]
     }
 
@@ -223,13 +228,12 @@ impl Supervisor {
             (_, Fact::Unclear) => Vec::new(),
             (_, Fact::Stopping { .. }) => self.settle_stopping(now),
             (Wish::Gone, Fact::Down { .. }) => vec![Effect::Forget],
-            (Wish::Gone, Fact::Up { .. }) => self.stop(Why::Operator, now),
-            // It answers within milliseconds, and only a program that runs can be asked to end.
-            (Wish::Gone, Fact::Starting) => Vec::new(),
+            (Wish::Gone, Fact::Up { .. } | Fact::Starting) => self.stop(Why::Operator, now),
             (Wish::Like(item, _), Fact::Down { due_mono_ms }) => {
                 let item = *item;
                 self.settle_down(item, due_mono_ms, now)
             }
+            (Wish::Like(item, _), Fact::Starting) if item.wanted == Wanted::Stopped => self.stop(Why::Operator, now),
             (Wish::Like(..), Fact::Starting) => Vec::new(),
             (Wish::Like(item, _), Fact::Up { .. }) => {
                 let item = *item;
@@ -245,14 +249,13 @@ impl Supervisor {
 
     fn settle_stopping(&mut self, now: Now) -> Vec<Effect> {
         let Fact::Stopping { kill_at_mono_ms, killed, .. } = &mut self.fact else { return Vec::new() };
-        if *killed {
-            return Vec::new();
-        }
         if now.mono_ms < *kill_at_mono_ms {
             return vec![Effect::WakeAt(*kill_at_mono_ms)];
         }
         *killed = true;
-        self.live().map(|incarnation| Effect::KillTree { incarnation }).into_iter().collect()
+        *kill_at_mono_ms = now.mono_ms + KILL_AGAIN_MS;
+        let wake = Effect::WakeAt(*kill_at_mono_ms);
+        self.live().map(|incarnation| Effect::KillTree { incarnation }).into_iter().chain([wake]).collect()
     }
 
     fn settle_down(&mut self, item: Item, due_mono_ms: Option<u64>, now: Now) -> Vec<Effect> {
@@ -276,13 +279,14 @@ impl Supervisor {
             let wake = due_mono_ms.map(Effect::WakeAt);
             return changed.then_some(Effect::Save).into_iter().chain(wake).collect();
         }
-        if retried || ordered || other_spec {
+        // A start after a stop is an operator's word as well.
+        if retried || ordered || other_spec || self.record.outcome == Outcome::Stopped {
             self.forget_restarts();
         }
         let Wish::Like(_, Some(spec)) = &self.wish else {
             return if changed { vec![Effect::Save] } else { Vec::new() };
         };
-        let spec = spec.clone();
+        let spec = WishSpec::clone(spec);
         self.start(item, spec, now)
     }
 
@@ -319,7 +323,10 @@ impl Supervisor {
         });
         self.live_spec = Some(spec.run_spec.clone());
         self.fact = Fact::Starting;
-        vec![Effect::Save, Effect::Spawn { incarnation, generation: item.generation, run_spec: spec.run_spec }]
+        vec![
+            Effect::Save,
+            Effect::Spawn { incarnation, generation: item.generation, run_spec: Box::new(spec.run_spec) },
+        ]
     }
 
     fn settle_up(&mut self, item: Item, now: Now) -> Vec<Effect> {
@@ -327,14 +334,15 @@ impl Supervisor {
             return self.stop(Why::Operator, now);
         }
         let Some(live) = self.record.live else { return Vec::new() };
+        // What cannot be started again yet is not stopped: without its spec it goes on as it is.
         if let Wish::Like(_, Some(spec)) = &self.wish {
             if spec.launch != live.launch {
                 return self.stop(Why::SpecChanged, now);
             }
             self.live_spec = Some(spec.run_spec.clone());
-        }
-        if item.restart_at > self.record.restart_at {
-            return self.stop(Why::Restart, now);
+            if item.restart_at > self.record.restart_at {
+                return self.stop(Why::Restart, now);
+            }
         }
         let mut effects = self.adopt_policy(item, live);
         effects.extend(self.send_signal(item, live.incarnation));
@@ -386,27 +394,38 @@ impl Supervisor {
     }
 
     fn stop(&mut self, why: Why, now: Now) -> Vec<Effect> {
-        let (Fact::Up { pid, started_at_ms, .. }, Some(live)) = (self.fact, self.record.live) else {
-            return Vec::new();
+        let Some(live) = self.record.live else { return Vec::new() };
+        let (pid, started_at_ms) = match self.fact {
+            Fact::Up { pid, started_at_ms, .. } => (pid, started_at_ms),
+            Fact::Starting => (0, 0),
+            Fact::Down { .. } | Fact::Unclear | Fact::Stopping { .. } => return Vec::new(),
         };
-        let stop = self.live_spec.as_ref().map_or_else(Stop::default, |spec| spec.spec().stop.clone());
-        let killed = stop.signal == Signal::KILL;
-        let kill_at_mono_ms = now.mono_ms + stop.grace.0;
+        let kill_at_mono_ms = now.mono_ms + self.stop_spec().grace.0;
         self.record.live = Some(Live { stopping: why == Why::Operator, ..live });
         self.record.since_ms = now.wall_ms;
-        self.fact = Fact::Stopping { pid, started_at_ms, kill_at_mono_ms, killed, why };
-        let incarnation = live.incarnation;
-        let ask = match killed {
+        self.fact = Fact::Stopping { pid, started_at_ms, kill_at_mono_ms, killed: false, why };
+        let ask = (pid != 0).then(|| self.ask_to_end(live.incarnation));
+        [Effect::Save].into_iter().chain(ask).chain([Effect::WakeAt(kill_at_mono_ms)]).collect()
+    }
+
+    /// The first word of a stop. Where it is KILL, that means the whole tree, as at the end of every grace.
+    fn ask_to_end(&self, incarnation: Incarnation) -> Effect {
+        let stop = self.stop_spec();
+        match stop.signal == Signal::KILL {
             true => Effect::KillTree { incarnation },
             false => Effect::Signal { incarnation, signal: stop.signal, scope: stop.scope, then_continue: true },
-        };
-        vec![Effect::Save, ask]
+        }
+    }
+
+    fn stop_spec(&self) -> Stop {
+        self.live_spec.as_ref().map_or_else(Stop::default, |spec| spec.spec().stop.clone())
     }
 
     fn forget_restarts(&mut self) {
         self.record.restarts = 0;
         self.record.window.clear();
         self.record.delay_ms = 0;
+        self.record.slow = false;
     }
 
     fn healthy_after_ms(&self) -> u64 {
@@ -480,13 +499,16 @@ impl Supervisor {
     }
 }
 
-/// When a wait is over, on the clock that only goes forward. A wall clock that was set back cannot make it longer than
-/// it was meant to be by more than its own step, for it is looked at again at every restart.
-fn due(outcome: Outcome, now: Now) -> Option<u64> {
-    match outcome {
-        Outcome::Backoff(at) => Some(now.mono_ms + at.saturating_sub(now.wall_ms)),
+/// When a wait is over, on the clock that only goes forward. It is never longer than it was when it began, however far
+/// the wall clock was set back meanwhile.
+fn due(record: &Record, now: Now) -> Option<u64> {
+    let until = |at: u64| {
+        let whole_ms = at.saturating_sub(record.since_ms);
+        Some(now.mono_ms + at.saturating_sub(now.wall_ms).min(whole_ms))
+    };
+    match record.outcome {
         Outcome::Fatal(0) | Outcome::Exited | Outcome::Stopped => None,
-        Outcome::Fatal(at) => Some(now.mono_ms + at.saturating_sub(now.wall_ms)),
+        Outcome::Backoff(at) | Outcome::Fatal(at) => until(at),
         Outcome::Pending => Some(now.mono_ms),
     }
 }

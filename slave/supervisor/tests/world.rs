@@ -37,6 +37,8 @@ struct World {
     policy_starts: Vec<u64>,
     signals: Vec<(Incarnation, Signal)>,
     spawned: u64,
+    wakes: std::collections::BTreeSet<u64>,
+    deaf_to_kills: u32,
 }
 
 fn spec(arg: u64, restart: &Restart, grace_ms: u64) -> RunSpec {
@@ -64,6 +66,8 @@ impl World {
             policy_starts: vec![],
             signals: vec![],
             spawned: 0,
+            wakes: std::collections::BTreeSet::new(),
+            deaf_to_kills: 0,
         }
     }
 
@@ -87,9 +91,11 @@ impl World {
                     saved = true;
                 }
                 Effect::Spawn { incarnation, .. } => {
-                    assert!(saved && self.disk.live.is_some_and(|live| live.incarnation == incarnation), "intent first");
-                    let living: Vec<_> =
-                        self.processes.iter().filter(|(_, process)| process.ended.is_none()).collect();
+                    assert!(
+                        saved && self.disk.live.is_some_and(|live| live.incarnation == incarnation),
+                        "intent first"
+                    );
+                    let living: Vec<_> = self.processes.iter().filter(|(_, process)| process.ended.is_none()).collect();
                     assert!(living.is_empty(), "a second one beside {living:?}");
                     assert!(!self.processes.contains_key(&incarnation), "a number used twice");
                     self.spawned += 1;
@@ -106,8 +112,12 @@ impl World {
                         self.end(incarnation, ExitStatus::Signal(signal, false));
                     }
                 }
+                Effect::KillTree { .. } if self.deaf_to_kills > 0 => self.deaf_to_kills -= 1,
                 Effect::KillTree { incarnation } => self.end(incarnation, ExitStatus::Signal(Signal::KILL, false)),
-                Effect::WakeAt(at) => assert!(at >= self.mono_ms, "a wake-up in the past"),
+                Effect::WakeAt(at) => {
+                    assert!(at >= self.mono_ms, "a wake-up in the past");
+                    self.wakes.insert(at);
+                }
                 Effect::Forget => {
                     assert!(self.processes.values().all(|process| process.ended.is_some()));
                 }
@@ -132,8 +142,11 @@ impl World {
                     Event::Ended(Ended {
                         incarnation,
                         status,
-                        start_failure: (status == ExitStatus::Unknown)
-                            .then(|| StartFailure { step: "exec".into(), errno: 2, message: "no".into() }),
+                        start_failure: (status == ExitStatus::Unknown).then(|| StartFailure {
+                            step: "exec".into(),
+                            errno: 2,
+                            message: "no".into(),
+                        }),
                         started_at_ms: process.started_at_ms,
                         ended_at_ms: self.now().wall_ms,
                         cpu_ms: 0,
@@ -153,6 +166,7 @@ impl World {
     /// The slave dies and comes back with what is on disk.
     fn restart_slave(&mut self) {
         let now = self.now();
+        self.wakes.clear();
         let supervisor = Supervisor::restore(self.disk.clone(), now);
         let live = supervisor.live();
         self.supervisor = Some(supervisor);
@@ -220,10 +234,13 @@ impl World {
     }
 
     fn pass(&mut self, ms: u64) {
-        // In small steps, so that every timer is met near its time.
+        // In small steps. No timer comes but those that were asked for.
         for _ in 0..ms / 50 {
             self.mono_ms += 50;
-            self.step(Event::Timer);
+            let later = self.wakes.split_off(&(self.mono_ms + 1));
+            if !std::mem::replace(&mut self.wakes, later).is_empty() {
+                self.step(Event::Timer);
+            }
             self.tell();
         }
     }
@@ -264,6 +281,108 @@ fn what_ignores_its_signal_is_killed_after_its_grace() {
 }
 
 #[test]
+fn a_kill_that_got_lost_is_repeated() {
+    let mut world = World::new();
+    (world.manners, world.deaf_to_kills) = (Manners::Ignores, 2);
+    let run_spec = spec(1, &restart(), 1_000);
+    world.want(|_, _| (), run_spec.clone());
+    world.tell();
+    world.pass(5_000);
+    world.want(|item, _| item.wanted = Wanted::Stopped, run_spec);
+    world.pass(10_900);
+    assert_eq!(world.phase(), Phase::Stopping);
+    world.pass(200);
+    assert_eq!((world.phase(), world.living()), (Phase::Stopped, 0));
+}
+
+#[test]
+fn a_stop_before_the_start_has_answered_asks_when_it_answers_and_kills_when_it_never_does() {
+    let run_spec = spec(1, &restart(), 1_000);
+    let mut world = World::new();
+    world.want(|_, _| (), run_spec.clone());
+    world.want(|item, _| item.wanted = Wanted::Stopped, run_spec.clone());
+    assert_eq!((world.phase(), world.signals.len()), (Phase::Stopping, 0));
+    world.tell();
+    assert_eq!((world.phase(), world.signals.len()), (Phase::Stopping, 1));
+    world.tell();
+    assert_eq!(world.phase(), Phase::Stopped);
+
+    let mut world = World::new();
+    world.want(|_, _| (), run_spec.clone());
+    world.want(|item, _| item.wanted = Wanted::Stopped, run_spec);
+    world.processes.values_mut().for_each(|process| process.told_slave = true);
+    world.pass(1_100);
+    assert_eq!((world.phase(), world.signals.len()), (Phase::Stopped, 0));
+}
+
+#[test]
+fn killing_as_the_way_to_stop_is_not_called_a_missed_grace() {
+    let host = HostName::new("h").unwrap();
+    let mut spec = Spec::new(ProcessName::new("app").unwrap(), "/bin/app");
+    spec.stop.signal = Signal::KILL;
+    let run_spec = spec.resolve(&host);
+    let mut world = World::new();
+    world.want(|_, _| (), run_spec.clone());
+    world.tell();
+    world.want(|item, _| item.wanted = Wanted::Stopped, run_spec);
+    world.tell();
+    let status = world.supervisor.as_ref().unwrap().status(world.now());
+    assert_eq!((status.phase, status.exits[0].killed_after_grace), (Phase::Stopped, false));
+}
+
+#[test]
+fn nothing_is_stopped_for_a_restart_that_lacks_its_spec() {
+    let mut world = World::new();
+    let run_spec = spec(1, &restart(), 100);
+    world.want(|_, _| (), run_spec.clone());
+    world.tell();
+    let (item, _) = world.wish.clone().unwrap();
+    let other = spec(2, &restart(), 100);
+    let ordered = Item { spec: other.digest(), restart_at: Revision(9), ..item };
+    world.step(Event::Assigned { item: ordered, run_spec: None });
+    world.tell();
+    assert_eq!((world.living(), world.supervisor.as_ref().unwrap().missing_spec()), (1, Some(other.digest())));
+    world.step(Event::Assigned { item: ordered, run_spec: Some(other) });
+    world.tell();
+    world.tell();
+    assert_eq!((world.living(), world.spawned), (1, 2));
+}
+
+#[test]
+fn a_wall_clock_that_is_set_back_makes_no_wait_longer() {
+    let mut world = World::new();
+    world.start_fails = true;
+    world.want(|_, _| (), spec(1, &restart(), 100));
+    world.tell();
+    assert_eq!(world.phase(), Phase::Backoff);
+    let (item, run_spec) = world.wish.clone().unwrap();
+    let a_year_ago = Now { mono_ms: 7_000, wall_ms: 1, random: 0 };
+    let mut supervisor = Supervisor::restore(world.disk.clone(), a_year_ago);
+    let effects = supervisor.step(Event::Assigned { item, run_spec: Some(run_spec) }, a_year_ago);
+    assert_eq!(effects, [Effect::WakeAt(8_000)]);
+}
+
+#[test]
+fn after_the_limit_there_is_one_try_at_a_time() {
+    let policy = Restart { limit: 3, delay: Millis(100), factor: 100, slow_retry: Some(Millis(600_000)), ..restart() };
+    let mut world = World::new();
+    world.start_fails = true;
+    let run_spec = spec(1, &policy, 100);
+    world.want(|_, _| (), run_spec.clone());
+    world.pass(60_000);
+    assert_eq!((world.phase(), world.spawned), (Phase::Fatal, 4));
+    for tries in 1..=5 {
+        world.pass(600_000);
+        world.restart_slave();
+        assert_eq!((world.phase(), world.spawned), (Phase::Fatal, 4 + tries));
+    }
+    world.want(|item, _| item.wanted = Wanted::Stopped, run_spec.clone());
+    world.want(|item, _| item.wanted = Wanted::Running, run_spec);
+    world.pass(60_000);
+    assert_eq!(world.spawned, 4 + 5 + 4, "a stop and a start begin anew");
+}
+
+#[test]
 fn a_changed_policy_is_adopted_and_a_changed_launch_restarts() {
     let mut world = World::new();
     world.want(|_, _| (), spec(1, &restart(), 10_000));
@@ -287,7 +406,10 @@ fn orders_restart_retry_and_signal_once() {
     world.want(|_, _| (), run_spec.clone());
     world.tell();
     world.pass(600);
-    world.want(|item, at| item.signal = Some(SignalOrder { revision: Revision(at), signal: Signal::HUP }), run_spec.clone());
+    world.want(
+        |item, at| item.signal = Some(SignalOrder { revision: Revision(at), signal: Signal::HUP }),
+        run_spec.clone(),
+    );
     world.restart_slave();
     assert_eq!(world.signals, [(Incarnation(1), Signal::HUP)]);
     world.want(|item, at| item.restart_at = Revision(at), run_spec.clone());
