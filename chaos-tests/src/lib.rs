@@ -1,1 +1,17 @@
-//! Placeholder.
+//! Real clusters of real processes, and the means to hurt them. The tests beside it read like prose; how a manager is
+//! killed or a process is looked for stands here.
+//!
+//! Whatever is started here ends with its guard, the managed processes included, and only that.
+#![allow(clippy::unwrap_used)]
+
+mod cluster;
+mod gaps;
+mod processes;
+mod program;
+mod wait;
+
+pub use cluster::{Cluster, ClusterShape, all, named};
+pub use gaps::{Gaps, Spread};
+pub use processes::{descendants_of, is_alive, pids_with};
+pub use program::{Program, bin, repository};
+pub use wait::{eventually, eventually_within};

@@ -1,0 +1,45 @@
+//! How long nobody got an answer.
+
+use std::{
+    fmt,
+    sync::Mutex,
+    time::{Duration, Instant},
+};
+
+/// When writes were acknowledged, by whomever.
+#[derive(Debug, Default)]
+pub struct Gaps {
+    acknowledged: Mutex<Vec<Instant>>,
+}
+
+impl Gaps {
+    /// A write was acknowledged now.
+    pub fn acknowledged(&self) {
+        self.acknowledged.lock().unwrap().push(Instant::now());
+    }
+
+    /// How many were.
+    pub fn count(&self) -> usize {
+        self.acknowledged.lock().unwrap().len()
+    }
+
+    /// The longest time between two acknowledgements that ended after `since`.
+    pub fn longest_since(&self, since: Instant) -> Duration {
+        let mut times = self.acknowledged.lock().unwrap().clone();
+        times.sort();
+        times.windows(2).filter(|pair| pair[1] >= since).map(|pair| pair[1] - pair[0]).max().unwrap_or_default()
+    }
+}
+
+/// Median and worst of some durations, for a report.
+pub struct Spread(pub Vec<Duration>);
+
+impl fmt::Display for Spread {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut sorted = self.0.clone();
+        sorted.sort();
+        let median = sorted.get(sorted.len() / 2).copied().unwrap_or_default();
+        let worst = sorted.last().copied().unwrap_or_default();
+        write!(f, "median {median:.1?}, worst {worst:.1?} of {}", sorted.len())
+    }
+}
