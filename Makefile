@@ -34,7 +34,8 @@ test: setup ## Everything that gates a change
 	$(CARGO) build --workspace --bins
 	$(CARGO) test --workspace --no-fail-fast
 
-bench-writes: setup ## Durable writes per second beside etcd
+bench-writes: setup ## Durable writes per second beside etcd (installed from Debian's package where it can be)
+	@command -v etcd > /dev/null || [ -n "$$MINDER_ETCD" ] || deploy/setup/etcd
 	$(CARGO) build --release --workspace --bins
 	MINDER_BIN_DIR=$(abspath $(TARGET))/release $(CARGO) run --release -p minder-chaos-tests --bin bench-writes
 

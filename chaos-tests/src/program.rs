@@ -57,7 +57,8 @@ impl Program {
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         self.child = Some(child);
-        let ready = line.strip_prefix("ready ").unwrap_or_else(|| panic!("{} does not start: {}", self.name, self.log()));
+        let ready =
+            line.strip_prefix("ready ").unwrap_or_else(|| panic!("{} does not start: {}", self.name, self.log()));
         ready.trim().to_owned()
     }
 

@@ -33,7 +33,9 @@ async fn a_killed_leader_costs_a_moment_and_nothing_else() {
     let (gaps, stop) = (Arc::new(Gaps::default()), Arc::new(AtomicBool::new(false)));
     let acknowledged = Acknowledged::default();
     let writers: Vec<_> = (0..3)
-        .map(|number| tokio::spawn(write(cluster.client_from(number), number, gaps.clone(), stop.clone(), acknowledged.clone())))
+        .map(|number| {
+            tokio::spawn(write(cluster.client_from(number), number, gaps.clone(), stop.clone(), acknowledged.clone()))
+        })
         .collect();
     let mut worst = Vec::new();
     for _ in 0..kills {
@@ -44,7 +46,8 @@ async fn a_killed_leader_costs_a_moment_and_nothing_else() {
         let killed_at = Instant::now();
         cluster.managers[leader].kill();
         let written = gaps.count();
-        eventually("writes go on without the old leader", || async { (gaps.count() > written + 30).then_some(()) }).await;
+        eventually("writes go on without the old leader", || async { (gaps.count() > written + 30).then_some(()) })
+            .await;
         worst.push(gaps.longest_since(killed_at));
         cluster.managers[leader].start();
     }
@@ -55,7 +58,8 @@ async fn a_killed_leader_costs_a_moment_and_nothing_else() {
     println!("failover: {} writes acknowledged; longest gap per kill: {}", gaps.count(), Spread(worst.clone()));
 
     cluster.wait_until_in_step().await;
-    check_writes(&cluster, &acknowledged.lock().unwrap().clone()).await;
+    let acknowledged = acknowledged.lock().unwrap().clone();
+    check_writes(&cluster, &acknowledged).await;
     cluster.wait_for_sessions(3).await;
     let after = cluster.wait_until_running(named(&["witness"]), 60).await;
     assert_eq!(identities(&after), identities(&before), "a process was restarted or lost");
@@ -140,13 +144,21 @@ async fn check_that_coming_back_writes_nothing(cluster: &mut Cluster) {
     cluster.managers[leader].kill();
     eventually("a new leader has every slave", || async {
         let hosts = cluster.client().hosts(vec![]).await.ok()?.hosts;
-        hosts.iter().all(|host| host.condition() == v1::HostCondition::Connected && host.instances_running == 20).then_some(())
+        hosts
+            .iter()
+            .all(|host| host.condition() == v1::HostCondition::Connected && host.instances_running == 20)
+            .then_some(())
     })
     .await;
     cluster.managers[leader].start();
     cluster.wait_until_in_step().await;
     let (entries_after, term_after) = log(cluster.statuses().await);
     assert!(term_after > term);
-    assert!(entries_after - entries <= term_after - term, "{} entries in {} terms", entries_after - entries, term_after - term);
+    assert!(
+        entries_after - entries <= term_after - term,
+        "{} entries in {} terms",
+        entries_after - entries,
+        term_after - term
+    );
     assert_eq!(cluster.client().instances(all()).await.unwrap().instances.len(), 60);
 }

@@ -12,7 +12,11 @@ use nix::{sys::signal::Signal, unistd::Pid};
 
 fn script(name: &str, args: &[&str]) -> Output {
     let folder = bin("minder-manager").parent().unwrap().to_owned();
-    Command::new(repository().join("deploy/local").join(name)).args(args).env("MINDER_BIN_DIR", folder).output().unwrap()
+    Command::new(repository().join("deploy/local").join(name))
+        .args(args)
+        .env("MINDER_BIN_DIR", folder)
+        .output()
+        .unwrap()
 }
 
 fn said(output: &Output) -> String {

@@ -33,7 +33,12 @@ const LINES_MAX: usize = 620;
 fn tracked() -> Vec<PathBuf> {
     let listed = Command::new("git").args(["ls-files", "-z"]).current_dir(repository()).output().unwrap();
     let names = String::from_utf8(listed.stdout).unwrap();
-    names.split('\0').filter(|name| !name.is_empty()).map(|name| repository().join(name)).filter(|path| path.exists()).collect()
+    names
+        .split('\0')
+        .filter(|name| !name.is_empty())
+        .map(|name| repository().join(name))
+        .filter(|path| path.exists())
+        .collect()
 }
 
 fn sources() -> Vec<(PathBuf, String)> {
@@ -51,8 +56,10 @@ fn dependencies_point_one_way() {
             continue;
         };
         let Some(allowed) = allowed.get(name.as_str()) else { continue };
-        let dependencies = parsed.get("dependencies").and_then(toml::Value::as_table).into_iter().flat_map(|table| table.keys());
-        let ours: BTreeSet<&str> = dependencies.map(String::as_str).filter(|other| other.starts_with("minder-")).collect();
+        let dependencies =
+            parsed.get("dependencies").and_then(toml::Value::as_table).into_iter().flat_map(|table| table.keys());
+        let ours: BTreeSet<&str> =
+            dependencies.map(String::as_str).filter(|other| other.starts_with("minder-")).collect();
         let more: Vec<_> = ours.difference(allowed).collect();
         assert!(more.is_empty(), "{name} must not depend on {more:?}");
     }
@@ -70,7 +77,9 @@ fn pure_crates_have_no_std() {
 fn nothing_is_left_undone_and_no_file_grows_without_bound() {
     for (path, text) in sources() {
         let name = path.strip_prefix(repository()).unwrap().display().to_string();
-        for word in [concat!("todo", "!("), concat!("unimplemented", "!("), concat!("FIX", "ME"), concat!("#[", "ignore")] {
+        for word in
+            [concat!("todo", "!("), concat!("unimplemented", "!("), concat!("FIX", "ME"), concat!("#[", "ignore")]
+        {
             assert!(!text.contains(word), "{name} contains {word}");
         }
         let lines = text.lines().count();
@@ -121,7 +130,10 @@ fn documents_name_what_is_there() {
         for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
             let local = !link.starts_with("http") && !link.starts_with('#');
             let target = link.split('#').next().unwrap();
-            assert!(!local || repository().join(Path::new(target)).exists(), "{name} links to {link}, which is not there");
+            assert!(
+                !local || repository().join(Path::new(target)).exists(),
+                "{name} links to {link}, which is not there"
+            );
         }
     }
 }

@@ -48,7 +48,8 @@ async fn a_write_becomes_a_running_process_within_milliseconds() {
     let mut took = Vec::new();
     for round in 0..30 {
         let account = cluster.path().join(format!("account-{round}"));
-        let spec = spec(&format!("quick-{round}"), bin("minder-witness").to_str().unwrap(), &[account.to_str().unwrap()]);
+        let spec =
+            spec(&format!("quick-{round}"), bin("minder-witness").to_str().unwrap(), &[account.to_str().unwrap()]);
         let begin = Instant::now();
         client.apply(&[spec], &Write::default()).await.unwrap();
         while accounted(&account).is_empty() {
@@ -67,8 +68,13 @@ async fn a_killed_slave_leaves_its_processes_and_takes_them_over_again() {
     let account = cluster.path().join("account");
     let mut many = spec("many", bin("minder-witness").to_str().unwrap(), &[account.to_str().unwrap()]);
     many.instances = 200;
-    let ending = spec("ending", "/bin/sh", &["-c", "while [ ! -e \"$0\" ]; do sleep 0.05; done; exit 7", account.with_extension("go").to_str().unwrap()]);
-    let ending = Spec { restart: minder_model::Restart { policy: RestartPolicy::Never, ..ending.restart.clone() }, ..ending };
+    let ending = spec(
+        "ending",
+        "/bin/sh",
+        &["-c", "while [ ! -e \"$0\" ]; do sleep 0.05; done; exit 7", account.with_extension("go").to_str().unwrap()],
+    );
+    let ending =
+        Spec { restart: minder_model::Restart { policy: RestartPolicy::Never, ..ending.restart.clone() }, ..ending };
     let begin = Instant::now();
     cluster.client().apply(&[many, ending], &Write::default()).await.unwrap();
     let before = cluster.wait_until_running(named(&["many"]), 200).await;
@@ -128,7 +134,10 @@ async fn a_whole_cluster_that_was_killed_comes_back_as_it_was() {
     cluster.client().apply(&[stays, spec("stopped", "/bin/sleep", &["1000"])], &Write::default()).await.unwrap();
     let before = cluster.wait_until_running(named(&["stays"]), 10).await;
     cluster.client().order(v1::OrderKind::Stop, 0, named(&["stopped"]), &Write::default()).await.unwrap();
-    eventually("it is stopped", || async { (one(&cluster, "stopped").await.phase() == v1::Phase::Stopped).then_some(()) }).await;
+    eventually("it is stopped", || async {
+        (one(&cluster, "stopped").await.phase() == v1::Phase::Stopped).then_some(())
+    })
+    .await;
     let hash = cluster.wait_until_in_step().await;
 
     cluster.managers.iter_mut().chain(&mut cluster.slaves).for_each(|program| program.kill());
@@ -167,5 +176,7 @@ async fn stopping_ends_the_whole_tree_and_honours_the_grace() {
     let exits = one(&cluster, "stubborn").await.exits;
     assert!(exits[0].requested && exits[0].killed_after_grace);
     let exits = one(&cluster, "polite").await.exits;
-    assert!(matches!(&exits[0].status.as_ref().unwrap().kind, Some(v1::exit_status::Kind::Signal(signal)) if signal.signal == 2));
+    assert!(
+        matches!(&exits[0].status.as_ref().unwrap().kind, Some(v1::exit_status::Kind::Signal(signal)) if signal.signal == 2)
+    );
 }

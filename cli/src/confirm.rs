@@ -9,7 +9,7 @@ use minder_client::v1;
 
 use crate::{
     context::Context,
-    failure::{FAILED, Failure, NOTHING_MATCHED},
+    failure::{FAILED, Failure},
     flags::Change,
     words::count,
 };
@@ -26,9 +26,7 @@ pub async fn confirm(context: &Context, verb: &str, selection: &v1::Selection, c
     }
     let instances = context.client.instances(selection.clone()).await?.instances;
     if instances.is_empty() {
-        return Err(
-            Failure::new(NOTHING_MATCHED, "nothing matches the selection").hint("`minderctl ps` lists what there is")
-        );
+        return Err(Failure::nothing_matched(selection));
     }
     let hosts: BTreeSet<&str> =
         instances.iter().filter_map(|instance| instance.name.as_ref()).map(|name| name.host.as_str()).collect();

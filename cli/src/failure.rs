@@ -1,5 +1,6 @@
 //! What went wrong, for a person: one sentence, then causes, then what to do. The kind sets the exit code.
 
+use minder_client::v1;
 use minder_client::{Error, document::Complaints};
 
 /// Done as asked.
@@ -32,6 +33,13 @@ pub struct Failure {
 }
 
 impl Failure {
+    /// Nothing is selected; says by which words.
+    pub fn nothing_matched(selection: &v1::Selection) -> Self {
+        let words: Vec<&str> = selection.terms.iter().chain(&selection.labels).map(String::as_str).collect();
+        let what = if words.is_empty() { "the selection".to_owned() } else { words.join(", ") };
+        Self::new(NOTHING_MATCHED, format!("nothing matches {what}")).hint("`minderctl ps` lists everything")
+    }
+
     pub fn new(code: u8, message: impl Into<String>) -> Self {
         Self { code, message: message.into(), causes: Vec::new(), hint: None }
     }

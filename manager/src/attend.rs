@@ -48,10 +48,7 @@ impl SlaveService {
 impl v1::slave_server::Slave for SlaveService {
     type AttendStream = ReceiverStream<Result<v1::ToSlave, Status>>;
 
-    async fn attend(
-        &self,
-        request: Request<Streaming<v1::FromSlave>>,
-    ) -> Result<Response<Self::AttendStream>, Status> {
+    async fn attend(&self, request: Request<Streaming<v1::FromSlave>>) -> Result<Response<Self::AttendStream>, Status> {
         let (to_slave, stream) = mpsc::channel(QUEUE);
         let attendance = Attendance {
             core: self.core.clone(),
@@ -217,9 +214,8 @@ impl Attendance {
 
     /// Writes the host into the table if it is new or changed; a slave that only comes back writes nothing.
     async fn register(&self, state: &minder_state::State, host: &HostName, hello: &v1::Hello) -> Result<(), String> {
-        let known = state
-            .host(host)
-            .is_some_and(|record| record.address == hello.address && record.own_labels == hello.labels);
+        let known =
+            state.host(host).is_some_and(|record| record.address == hello.address && record.own_labels == hello.labels);
         if known {
             return Ok(());
         }

@@ -160,7 +160,8 @@ async fn pass_on(mut channel: Channel, mut request: http::Request<Body>) -> Resu
     request.headers_mut().insert(FORWARDED, HeaderValue::from_static("1"));
     let lost = |error: tonic::transport::Error| {
         Status::unavailable(format!(
-            "the leader did not answer ({error}); whether a write happened is unknown, repeating it with its request id is safe"
+            "the leader does not answer ({error}) and nobody has taken over yet; whether a write happened is unknown, \
+             repeating it with its request id is safe"
         ))
     };
     let ready = channel.ready().await.map_err(lost)?;

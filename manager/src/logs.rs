@@ -1,10 +1,7 @@
 //! Output on its way from slaves to the users who asked for it. The leader orders it over a session; the slave pushes
 //! it on a stream of its own; HTTP/2 flow control carries a slow reader's pace back to the slave's file reader.
 
-use std::{
-    collections::BTreeMap,
-    sync::Mutex,
-};
+use std::{collections::BTreeMap, sync::Mutex};
 
 use minder_proto::v1;
 use tokio::sync::mpsc;

@@ -45,9 +45,11 @@ impl End {
 /// Runs a manager until a signal or a fault ends it.
 pub async fn run(settings: Settings) -> Result<(), End> {
     let (client_listener, client_address) = bind("listen", settings.listen, settings.advertise.as_deref()).await?;
-    let (peer_listener, peer_address) = bind("peer_listen", settings.peer_listen, settings.peer_advertise.as_deref()).await?;
+    let (peer_listener, peer_address) =
+        bind("peer_listen", settings.peer_listen, settings.peer_advertise.as_deref()).await?;
     let fleet = Arc::new(Fleet::new(settings.silence));
-    let core = open(&settings, Addresses { client: client_address.clone(), peer: peer_address.clone() }, &fleet).await?;
+    let core =
+        open(&settings, Addresses { client: client_address.clone(), peer: peer_address.clone() }, &fleet).await?;
 
     let (stop, stopping) = watch::channel(false);
     let peers = tokio::spawn(serve_peers(core.clone(), peer_listener, stopping.clone()));
@@ -72,19 +74,25 @@ async fn open(settings: &Settings, addresses: Addresses, fleet: &Arc<Fleet>) -> 
     let (node, history) = Node::open(&settings.data, &settings.raft, addresses, |applied| {
         let history = Arc::new(History::new(applied));
         let hook = (history.clone(), fleet.clone());
-        (history, crate::raft::Hooks {
-            on_applied: Box::new({
-                let (history, fleet) = hook.clone();
-                move |revision, applied, state| core::on_applied(&history, &fleet, revision, applied, state)
-            }),
-            on_jump: Box::new(move |revision| {
-                hook.0.jump(revision);
-                hook.1.bump();
-            }),
-        })
+        (
+            history,
+            crate::raft::Hooks {
+                on_applied: Box::new({
+                    let (history, fleet) = hook.clone();
+                    move |revision, applied, state| core::on_applied(&history, &fleet, revision, applied, state)
+                }),
+                on_jump: Box::new(move |revision| {
+                    hook.0.jump(revision);
+                    hook.1.bump();
+                }),
+            },
+        )
     })
     .await
-    .map_err(|error| End { exit_code: error.exit_reason().code(), message: format!("{:#}", anyhow::Error::from(error)) })?;
+    .map_err(|error| End {
+        exit_code: error.exit_reason().code(),
+        message: format!("{:#}", anyhow::Error::from(error)),
+    })?;
     Ok(Arc::new(Core {
         node,
         fleet: fleet.clone(),
@@ -97,9 +105,9 @@ async fn open(settings: &Settings, addresses: Addresses, fleet: &Arc<Fleet>) -> 
 }
 
 async fn bind(what: &str, address: SocketAddr, advertise: Option<&str>) -> Result<(TcpListener, String), End> {
-    let listener = TcpListener::bind(address)
-        .await
-        .map_err(|error| End::start(format!("cannot listen at {address} ({what}): {error}; is another manager running there?")))?;
+    let listener = TcpListener::bind(address).await.map_err(|error| {
+        End::start(format!("cannot listen at {address} ({what}): {error}; is another manager running there?"))
+    })?;
     let bound = listener.local_addr().map_err(End::start)?;
     Ok((listener, advertise.map_or_else(|| bound.to_string(), Into::into)))
 }
@@ -162,7 +170,8 @@ async fn serve_peers(core: Arc<Core>, listener: TcpListener, stopping: watch::Re
     let service = v1::peer_server::PeerServer::new(PeerService::new(core.node.clone()))
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
-    let served = server().add_service(service).serve_with_incoming_shutdown(incoming(listener), stopped(stopping)).await;
+    let served =
+        server().add_service(service).serve_with_incoming_shutdown(incoming(listener), stopped(stopping)).await;
     if let Err(error) = served {
         tracing::error!(%error, "serving managers ended");
     }

@@ -108,7 +108,10 @@ impl Settings {
         }
         file.raft.check()?;
         Ok(Self {
-            data: flags.data.or(file.data).context("no data folder: give --data DIR, or `data` in the configuration")?,
+            data: flags
+                .data
+                .or(file.data)
+                .context("no data folder: give --data DIR, or `data` in the configuration")?,
             listen: resolve_address("listen", &listen, insecure)?,
             peer_listen: resolve_address("peer_listen", &peer_listen, insecure)?,
             advertise: flags.advertise.or(file.advertise),

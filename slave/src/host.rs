@@ -10,8 +10,8 @@ use std::{
 };
 
 use minder_model::{
-    AssignmentDelta, ClusterId, DeltaError, Digest, ExitStatus, Incarnation, InstanceKey, InstanceStatus, Item, Revision,
-    RunSpec, Signal, StartFailure, StopScope,
+    AssignmentDelta, ClusterId, DeltaError, Digest, ExitStatus, Incarnation, InstanceKey, InstanceStatus, Item,
+    Revision, RunSpec, Signal, StartFailure, StopScope,
 };
 use minder_shim::{
     identity,
@@ -236,7 +236,9 @@ impl Host {
     fn add_run_specs(&mut self, run_specs: &[prost::bytes::Bytes]) {
         for bytes in run_specs {
             if !self.ledger.add_run_spec(bytes) {
-                tracing::error!("a run spec that cannot be read was passed over; is this slave older than its managers?");
+                tracing::error!(
+                    "a run spec that cannot be read was passed over; is this slave older than its managers?"
+                );
             }
         }
     }
@@ -284,7 +286,7 @@ impl Host {
             What::Running(record) => {
                 Event::Started { incarnation, pid: record.main_pid, started_at_ms: record.started_at_ms }
             }
-            What::Over(record) => Event::Ended(ended(incarnation, record.as_ref(), &self.command_of(&key))),
+            What::Over(record) => Event::Ended(ended(incarnation, record.as_ref(), self.run_spec_of(&key).as_ref())),
             What::NoShim(failure) => Event::Ended(failed(incarnation, failure)),
         };
         let over = matches!(event, Event::Ended(_));
@@ -314,11 +316,6 @@ impl Host {
     fn run_spec_of(&self, key: &InstanceKey) -> Option<RunSpec> {
         let live = self.units.get(key)?.supervisor.record().live?;
         self.ledger.run_spec(&live.spec).cloned()
-    }
-
-    /// What a failed start tried to run, for the message.
-    fn command_of(&self, key: &InstanceKey) -> String {
-        self.run_spec_of(key).map(|run_spec| run_spec.spec().command.clone()).unwrap_or_default()
     }
 
     fn step(&mut self, key: &InstanceKey, event: Event, owed: &mut Owed) {
@@ -476,7 +473,7 @@ fn signal_request(signal: Signal, scope: StopScope) -> Request {
 }
 
 /// What a shim's last record says; without one, or with one of before a reboot, what can honestly be said.
-fn ended(incarnation: Incarnation, record: Option<&ShimRecord>, command: &str) -> Ended {
+fn ended(incarnation: Incarnation, record: Option<&ShimRecord>, run_spec: Option<&RunSpec>) -> Ended {
     let now_ms = now().wall_ms;
     let Some(record) = record else {
         return Ended {
@@ -498,7 +495,7 @@ fn ended(incarnation: Incarnation, record: Option<&ShimRecord>, command: &str) -
         End::None => ExitStatus::Unknown,
     };
     let start_failure = (record.stage == Stage::StartFailed || record.failed_step != Step::None)
-        .then(|| start_failure(record.failed_step, record.failed_errno, command));
+        .then(|| start_failure(record.failed_step, record.failed_errno, run_spec));
     Ended {
         incarnation,
         status,
@@ -510,11 +507,22 @@ fn ended(incarnation: Incarnation, record: Option<&ShimRecord>, command: &str) -
     }
 }
 
-fn start_failure(step: Step, errno: i32, command: &str) -> StartFailure {
+/// Says which step failed on what, and the kernel's reason.
+fn start_failure(step: Step, errno: i32, run_spec: Option<&RunSpec>) -> StartFailure {
     let reason = io::Error::from_raw_os_error(errno);
+    let spec = run_spec.map(RunSpec::spec);
+    let named = |field: Option<&String>| field.cloned().unwrap_or_default();
     let message = match step {
-        Step::Exec => format!("{command}: {reason}"),
-        Step::User | Step::Group if errno == libc::ENOENT => format!("no such {}", step.word()),
+        Step::Exec => format!("{}: {reason}", named(spec.map(|spec| &spec.command))),
+        Step::User if errno == libc::ENOENT => {
+            format!("no such user: {}", named(spec.and_then(|spec| spec.user.as_ref())))
+        }
+        Step::Group if errno == libc::ENOENT => {
+            format!("no such group: {}", named(spec.and_then(|spec| spec.group.as_ref())))
+        }
+        Step::WorkingDirectory => {
+            format!("working_directory {}: {reason}", named(spec.and_then(|spec| spec.working_directory.as_ref())))
+        }
         Step::Daemon if errno == libc::ETIMEDOUT => "the launcher did not end in time".into(),
         Step::Daemon => "the launcher ended and left no process behind".into(),
         _ => format!("{}: {reason}", step.word()),
@@ -523,5 +531,5 @@ fn start_failure(step: Step, errno: i32, command: &str) -> StartFailure {
 }
 
 fn failed(incarnation: Incarnation, failure: StartFailure) -> Ended {
-    Ended { start_failure: Some(failure), ..ended(incarnation, None, "") }
+    Ended { start_failure: Some(failure), ..ended(incarnation, None, None) }
 }

@@ -219,8 +219,8 @@ impl Ledger {
     fn frames(&self) -> Vec<Vec<u8>> {
         let cluster = self.cluster.iter().cloned().map(Entry::Cluster);
         let run_specs = self.run_specs.values().map(|run_spec| Entry::RunSpec(run_spec.to_bytes().into()));
-        let assignment = (self.assignment.revision > Revision::ZERO)
-            .then(|| Entry::Change(self.assignment.delta_from(None)));
+        let assignment =
+            (self.assignment.revision > Revision::ZERO).then(|| Entry::Change(self.assignment.delta_from(None)));
         let records = self.records.values().cloned().map(Box::new).map(Entry::Record);
         cluster.chain(run_specs).chain(assignment).chain(records).map(|entry| encode(&entry)).collect()
     }

@@ -36,10 +36,8 @@ pub async fn push(channel: Channel, order: v1::LogOrder, folder: PathBuf) {
 }
 
 async fn read(order: v1::LogOrder, folder: PathBuf, pieces: mpsc::Sender<v1::LogPush>) {
-    let streams: Vec<&str> = ["stdout", "stderr"]
-        .into_iter()
-        .filter(|stream| order.stream.is_empty() || order.stream == *stream)
-        .collect();
+    let streams: Vec<&str> =
+        ["stdout", "stderr"].into_iter().filter(|stream| order.stream.is_empty() || order.stream == *stream).collect();
     let mut followers: Vec<Follower> =
         streams.iter().map(|stream| Follower::new(&folder, stream, u64::from(order.tail_lines))).collect();
     // The first push makes the manager know whose output this is, even when there is none.
@@ -228,9 +226,15 @@ mod tests {
         fs::write(folder.path().join("stdout.log.2"), "1\n2\n").unwrap();
         fs::write(folder.path().join("stdout.log.1"), "3\n4\n").unwrap();
         fs::write(folder.path().join("stdout.log"), "5\n6").unwrap();
-        for (lines, expected) in
-            [(0, ""), (1, "6"), (2, "5\n6"), (3, "4\n5\n6"), (4, "3\n4\n5\n6"), (5, "2\n3\n4\n5\n6"), (99, "1\n2\n3\n4\n5\n6")]
-        {
+        for (lines, expected) in [
+            (0, ""),
+            (1, "6"),
+            (2, "5\n6"),
+            (3, "4\n5\n6"),
+            (4, "3\n4\n5\n6"),
+            (5, "2\n3\n4\n5\n6"),
+            (99, "1\n2\n3\n4\n5\n6"),
+        ] {
             assert_eq!(all(&mut Follower::new(folder.path(), "stdout", lines)), expected, "{lines} lines");
         }
     }

@@ -3,9 +3,7 @@
 
 use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
-use minder_model::{
-    Disk, InstanceKey, MachineFacts, MachineUsage, NetworkInterface, ProcessUsage, SupervisionLevel,
-};
+use minder_model::{Disk, InstanceKey, MachineFacts, MachineUsage, NetworkInterface, ProcessUsage, SupervisionLevel};
 use minder_shim::identity;
 use sysinfo::{DiskRefreshKind, Disks, Networks, System};
 use tokio::sync::watch;
@@ -45,7 +43,11 @@ pub fn facts(supervision: SupervisionLevel) -> MachineFacts {
 }
 
 /// Samples the machine for ever.
-pub async fn sample(view: watch::Receiver<Arc<View>>, interval: Duration, samples: watch::Sender<Option<MachineUsage>>) {
+pub async fn sample(
+    view: watch::Receiver<Arc<View>>,
+    interval: Duration,
+    samples: watch::Sender<Option<MachineUsage>>,
+) {
     let mut sampler = Sampler::new();
     let mut ticks = tokio::time::interval(interval);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);

@@ -330,7 +330,9 @@ mod tests {
 
     #[test]
     fn only_the_last_two_heartbeats_count() {
-        for (nonce, latest, fresh) in [(5, 5, true), (4, 5, true), (3, 5, false), (6, 5, false), (0, 0, false), (0, 1, false)] {
+        for (nonce, latest, fresh) in
+            [(5, 5, true), (4, 5, true), (3, 5, false), (6, 5, false), (0, 0, false), (0, 1, false)]
+        {
             assert_eq!(is_fresh(nonce, latest), fresh, "{nonce} of {latest}");
         }
     }

@@ -112,8 +112,7 @@ impl Settings {
         }
         let mut labels = file.labels;
         for label in flags.labels {
-            let (key, value) =
-                label.split_once('=').with_context(|| format!("--label {label:?}: write KEY=VALUE"))?;
+            let (key, value) = label.split_once('=').with_context(|| format!("--label {label:?}: write KEY=VALUE"))?;
             labels.insert(key.into(), value.into());
         }
         check_labels("labels", &labels)?;
@@ -125,7 +124,8 @@ impl Settings {
         if !(200..=600_000).contains(&machine_ms) {
             bail!("machine_interval_ms: {machine_ms} is not within 200 to 600000");
         }
-        let data = flags.data.or(file.data).context("no data folder: give --data DIR, or `data` in the configuration")?;
+        let data =
+            flags.data.or(file.data).context("no data folder: give --data DIR, or `data` in the configuration")?;
         Ok(Self {
             address: flags.address.or(file.address).unwrap_or_else(|| name.to_string()),
             name,

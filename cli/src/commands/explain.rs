@@ -3,7 +3,7 @@ use serde::Serialize;
 
 use crate::{
     context::{Context, some},
-    failure::{DONE, Failure, NOTHING_MATCHED},
+    failure::{DONE, Failure},
     flags::{Output, Select},
     screen::{phase_tone, put},
     views::{InstanceView, print},
@@ -28,11 +28,9 @@ struct Explained {
 
 pub async fn run(context: &Context, command: Explain) -> Result<u8, Failure> {
     let selection = some(&command.select)?;
-    let instances = context.client.instances(selection).await?.instances;
+    let instances = context.client.instances(selection.clone()).await?.instances;
     if instances.is_empty() {
-        return Err(
-            Failure::new(NOTHING_MATCHED, "nothing matches the selection").hint("`minderctl ps` lists everything")
-        );
+        return Err(Failure::nothing_matched(&selection));
     }
     let mut explained = Vec::new();
     for name in instances.iter().filter_map(|instance| instance.name.clone()).take(EXPLAINED_MAX) {

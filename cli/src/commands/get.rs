@@ -2,7 +2,7 @@ use clap::Args;
 
 use crate::{
     context::{Context, any},
-    failure::{DONE, Failure, NOTHING_MATCHED},
+    failure::{DONE, Failure},
     flags::{Output, Select},
     screen::{Tone, put},
     table::Table,
@@ -22,11 +22,9 @@ pub struct Get {
 
 pub async fn run(context: &Context, command: Get) -> Result<u8, Failure> {
     let selection = any(&command.select)?;
-    let everything = selection.all;
-    let reply = context.client.processes(selection, command.stale).await?;
-    if reply.processes.is_empty() && !everything {
-        return Err(Failure::new(NOTHING_MATCHED, "no process matches the selection")
-            .hint("`minderctl get` without a selection lists all"));
+    let reply = context.client.processes(selection.clone(), command.stale).await?;
+    if reply.processes.is_empty() && !selection.all {
+        return Err(Failure::nothing_matched(&selection));
     }
     if command.stale {
         eprintln!("as of revision {}", reply.position.as_ref().map_or(0, |position| position.revision));

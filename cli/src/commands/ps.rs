@@ -3,7 +3,7 @@ use minder_client::v1;
 
 use crate::{
     context::{Context, any},
-    failure::{DONE, Failure, NOT_RUNNING, NOTHING_MATCHED},
+    failure::{DONE, Failure, NOT_RUNNING},
     flags::{Output, Select},
     screen::{Tone, phase_tone, put},
     table::Table,
@@ -26,11 +26,9 @@ pub async fn run(context: &Context, command: Ps) -> Result<u8, Failure> {
     if command.watch {
         return follow(context, selection).await;
     }
-    let everything = selection.all;
-    let reply = context.client.instances(selection).await?;
-    if reply.instances.is_empty() && !everything {
-        return Err(Failure::new(NOTHING_MATCHED, "nothing matches the selection")
-            .hint("`minderctl ps` without a selection lists everything"));
+    let reply = context.client.instances(selection.clone()).await?;
+    if reply.instances.is_empty() && !selection.all {
+        return Err(Failure::nothing_matched(&selection));
     }
     show(context, &reply)
 }

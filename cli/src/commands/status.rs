@@ -6,7 +6,7 @@ use tokio::time::timeout;
 
 use crate::{
     context::{Context, some},
-    failure::{DONE, Failure, NOT_RUNNING, NOTHING_MATCHED},
+    failure::{DONE, Failure, NOT_RUNNING},
     flags::{Output, Select},
     screen::{Screen, phase_tone, put},
     views::{InstanceView, Listing, print},
@@ -29,11 +29,9 @@ pub struct Status {
 
 pub async fn run(context: &Context, command: Status) -> Result<u8, Failure> {
     let selection = some(&command.select)?;
-    let reply = context.client.instances(selection).await?;
+    let reply = context.client.instances(selection.clone()).await?;
     if reply.instances.is_empty() {
-        return Err(
-            Failure::new(NOTHING_MATCHED, "nothing matches the selection").hint("`minderctl ps` lists everything")
-        );
+        return Err(Failure::nothing_matched(&selection));
     }
     let views: Vec<InstanceView> = reply.instances.iter().map(InstanceView::new).collect();
     let code = if views.iter().all(InstanceView::is_running) { DONE } else { NOT_RUNNING };

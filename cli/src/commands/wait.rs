@@ -2,7 +2,7 @@ use clap::Args;
 
 use crate::{
     context::{Context, some},
-    failure::{Failure, NOTHING_MATCHED},
+    failure::Failure,
     flags::Select,
     waiting::{Goal, wait},
 };
@@ -24,9 +24,7 @@ pub async fn run(context: &Context, command: Wait) -> Result<u8, Failure> {
     let selection = some(&command.select)?;
     let reply = context.client.instances(selection.clone()).await?;
     if reply.instances.is_empty() {
-        return Err(
-            Failure::new(NOTHING_MATCHED, "nothing matches the selection").hint("`minderctl ps` lists everything")
-        );
+        return Err(Failure::nothing_matched(&selection));
     }
     wait(context, selection, command.revision, command.goal, context.wait_limit).await
 }

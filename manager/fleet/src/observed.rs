@@ -60,11 +60,10 @@ impl Observed {
                 now: Some(now.clone()),
             })
         });
-        let gone = before.iter().filter(|(key, _)| !self.statuses.contains_key(*key)).map(|(key, status)| PhaseChange {
-            key: key.clone(),
-            before: Some(status.phase),
-            now: None,
-        });
+        let gone = before
+            .iter()
+            .filter(|(key, _)| !self.statuses.contains_key(*key))
+            .map(|(key, status)| PhaseChange { key: key.clone(), before: Some(status.phase), now: None });
         let mut changes: Vec<PhaseChange> = changed.chain(gone).collect();
         changes.sort_by(|one, other| one.key.cmp(&other.key));
         changes

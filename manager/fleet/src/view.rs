@@ -32,7 +32,9 @@ pub fn show(
     let (phase, why) = match (condition, status) {
         _ if !registered => (
             Phase::Pending,
-            String::from("no slave of this name has ever announced itself; start minder-slave there, or mend the spec's hosts"),
+            String::from(
+                "no slave of this name has ever announced itself; start minder-slave there, or mend the spec's hosts",
+            ),
         ),
         (Condition::Lost, _) => (Phase::Lost, lost(silent_ms)),
         (_, None) if !reported => (Phase::Unknown, String::from("its slave has not reported to this leader yet")),
@@ -56,8 +58,12 @@ pub fn show(
 
 fn lost(silent_ms: Option<u64>) -> String {
     match silent_ms {
-        Some(silent) => format!("its host has been silent for {}; the process may well be running", Millis(silent / 1_000 * 1_000)),
-        None => String::from("its host has not been heard of since this leader took over; the process may well be running"),
+        Some(silent) => {
+            format!("its host has been silent for {}; the process may well be running", Millis(silent / 1_000 * 1_000))
+        }
+        None => {
+            String::from("its host has not been heard of since this leader took over; the process may well be running")
+        }
     }
 }
 

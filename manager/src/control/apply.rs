@@ -14,7 +14,9 @@ pub async fn apply(core: &Core, request: v1::ApplyRequest) -> Result<v1::WriteRe
     }
     if request.specs.len() > APPLY_SPECS_MAX {
         let count = request.specs.len();
-        return Err(Status::invalid_argument(format!("specs: has {count}, the limit of one request is {APPLY_SPECS_MAX}")));
+        return Err(Status::invalid_argument(format!(
+            "specs: has {count}, the limit of one request is {APPLY_SPECS_MAX}"
+        )));
     }
     let mut specs = Vec::with_capacity(request.specs.len());
     for (at, spec) in request.specs.into_iter().enumerate() {
@@ -52,7 +54,6 @@ fn unknown_hosts(core: &Core, spec: &minder_model::Spec) -> Option<String> {
     let (state, _) = core.node.snapshot_state();
     let unknown: Vec<&str> =
         spec.hosts.iter().filter(|host| state.host(host).is_none()).map(|host| host.as_str()).take(5).collect();
-    (!unknown.is_empty()).then(|| {
-        format!("{}: spec.hosts: no slave has announced itself as {} yet", spec.name, unknown.join(", "))
-    })
+    (!unknown.is_empty())
+        .then(|| format!("{}: spec.hosts: no slave has announced itself as {} yet", spec.name, unknown.join(", ")))
 }

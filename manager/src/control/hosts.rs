@@ -78,8 +78,11 @@ pub async fn remove(core: &Core, request: v1::RemoveHostRequest) -> Result<v1::W
 
 /// Hosts that announced themselves and hosts that specs name, by name.
 fn known_hosts(state: &State) -> Vec<&HostName> {
-    let mut hosts: Vec<&HostName> =
-        state.hosts().map(|(host, _)| host).chain(state.assigned_hosts().filter(|host| state.items(host).next().is_some())).collect();
+    let mut hosts: Vec<&HostName> = state
+        .hosts()
+        .map(|(host, _)| host)
+        .chain(state.assigned_hosts().filter(|host| state.items(host).next().is_some()))
+        .collect();
     hosts.sort();
     hosts.dedup();
     hosts

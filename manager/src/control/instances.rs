@@ -67,7 +67,11 @@ pub async fn explain(core: &Core, request: v1::ExplainRequest) -> Result<v1::Exp
 
 /// Looks whenever something changed, and sends what it sees when that is something else than before. Ends with the
 /// watcher or with this manager's leadership.
-async fn keep_looking(core: Arc<Core>, selection: Selection, sender: mpsc::Sender<Result<v1::ListInstancesReply, Status>>) {
+async fn keep_looking(
+    core: Arc<Core>,
+    selection: Selection,
+    sender: mpsc::Sender<Result<v1::ListInstancesReply, Status>>,
+) {
     let mut version = core.fleet.version();
     let mut applied = core.history.newest();
     let leadership = core.node.leadership();

@@ -61,7 +61,9 @@ async fn pump(core: Arc<Core>, instance: InstanceRef, request: v1::LogsRequest, 
     let Some(session) = core.fleet.session(&instance.host) else {
         let problem = format!("host {} has no session with the leader", instance.host);
         // A reader that is gone needs no word.
-        let _ = sender.send(Ok(chunk(&instance.host, &instance.key, v1::LogPush { error: problem, ..Default::default() }))).await;
+        let _ = sender
+            .send(Ok(chunk(&instance.host, &instance.key, v1::LogPush { error: problem, ..Default::default() })))
+            .await;
         return;
     };
     let (id, mut pushes) = core.logs.expect();

@@ -16,8 +16,8 @@ pub async fn get(core: &Core, request: v1::GetProcessesRequest) -> Result<v1::Ge
     let leading = core.node.leadership().borrow().leading;
     if !stale && !leading {
         let channel = core.leader.channel(&leader_address(core).await?)?;
-        let mut leader = v1::control_client::ControlClient::new(channel)
-            .max_decoding_message_size(minder_model::MESSAGE_BYTES_MAX);
+        let mut leader =
+            v1::control_client::ControlClient::new(channel).max_decoding_message_size(minder_model::MESSAGE_BYTES_MAX);
         // A follower that is asked in the leader's place answers by itself: it must not pass the call on again.
         let mut request = mark_forwarded(tonic::Request::new(request));
         request.set_timeout(std::time::Duration::from_secs(5));

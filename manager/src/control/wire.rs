@@ -40,9 +40,7 @@ pub fn propose_error(core: &Core, error: &ProposeError) -> Status {
 pub fn read_error(core: &Core, error: &ReadError) -> Status {
     match error {
         ReadError::NoCluster => no_leader(core),
-        ReadError::NotLeader | ReadError::NoQuorum(_) | ReadError::Stopped => {
-            Status::unavailable(error.to_string())
-        }
+        ReadError::NotLeader | ReadError::NoQuorum(_) | ReadError::Stopped => Status::unavailable(error.to_string()),
     }
 }
 

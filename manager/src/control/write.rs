@@ -25,7 +25,8 @@ fn proposal(options: v1::WriteOptions, command: Command) -> Result<Proposal, Sta
         id if id.is_empty() => uuid::Uuid::now_v7().to_string(),
         id => id,
     };
-    let request = RequestId::new(id).map_err(|error| Status::invalid_argument(format!("options.request_id: {error}")))?;
+    let request =
+        RequestId::new(id).map_err(|error| Status::invalid_argument(format!("options.request_id: {error}")))?;
     if options.actor.len() > ACTOR_BYTES_MAX {
         return Err(Status::invalid_argument(format!("options.actor: longer than {ACTOR_BYTES_MAX} bytes")));
     }
@@ -66,8 +67,7 @@ async fn rehearse(core: &Core, proposal: &Proposal) -> Result<Reply, Status> {
 }
 
 fn to_wire(core: &Core, reply: Reply, dry_run: bool) -> Result<v1::WriteReply, Status> {
-    let mut answer =
-        v1::WriteReply { position: Some(core.position(reply.revision)), dry_run, ..Default::default() };
+    let mut answer = v1::WriteReply { position: Some(core.position(reply.revision)), dry_run, ..Default::default() };
     match reply.outcome {
         Outcome::Done => {}
         Outcome::Processes(changes) => answer.processes = changes.into_iter().map(process_change).collect(),

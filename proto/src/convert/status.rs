@@ -125,9 +125,9 @@ pub fn exit_status_to_wire(status: &ExitStatus) -> v1::ExitStatus {
 pub fn exit_status_from_wire(wire: v1::ExitStatus) -> Result<ExitStatus, StatusError> {
     use v1::exit_status::Kind;
     Ok(match wire.kind {
-        Some(Kind::Code(code)) => {
-            ExitStatus::Code(u8::try_from(code).map_err(|_| StatusError::new("exit.code", format!("{code} is above 255")))?)
-        }
+        Some(Kind::Code(code)) => ExitStatus::Code(
+            u8::try_from(code).map_err(|_| StatusError::new("exit.code", format!("{code} is above 255")))?,
+        ),
         Some(Kind::Signal(exit)) => {
             let signal = Signal::from_number(i64::from(exit.signal))
                 .ok_or_else(|| StatusError::new("exit.signal", format!("{} is no signal", exit.signal)))?;

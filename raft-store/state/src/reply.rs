@@ -115,7 +115,10 @@ impl fmt::Display for Refusal {
                 write!(f, "process {process} exists already, at revision {actual}")
             }
             Self::Conflict(process, expected, actual) => {
-                write!(f, "process {process} is at revision {actual}, not at the expected {expected}; look at the change, then try again with its revision")
+                write!(
+                    f,
+                    "process {process} is at revision {actual}, not at the expected {expected}; look at the change, then try again with its revision"
+                )
             }
             Self::NoSuchProcess(process) => write!(f, "there is no process named {process}"),
             Self::NoSuchHost(host) => write!(f, "there is no host named {host}"),

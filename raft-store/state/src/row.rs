@@ -71,9 +71,8 @@ impl Key {
     pub(crate) fn from_bytes(bytes: &[u8]) -> Result<Self, RowError> {
         let wrong = |what: &str| RowError::new(bytes, what);
         let (tag, rest) = bytes.split_first().ok_or_else(|| wrong("empty key"))?;
-        let text = |part: &[u8]| {
-            core::str::from_utf8(part).map(String::from).map_err(|_| wrong("a name that is not UTF-8"))
-        };
+        let text =
+            |part: &[u8]| core::str::from_utf8(part).map(String::from).map_err(|_| wrong("a name that is not UTF-8"));
         let host = |part: &[u8]| HostName::new(text(part)?).map_err(|error| RowError::new(bytes, error));
         let process = |part: &[u8]| ProcessName::new(text(part)?).map_err(|error| RowError::new(bytes, error));
         match tag {

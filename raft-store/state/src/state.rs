@@ -122,7 +122,8 @@ impl State {
     /// Every row, in order of keys, lazily.
     pub fn rows(&self) -> impl Iterator<Item = (Vec<u8>, Vec<u8>)> + '_ {
         let cluster = self.cluster.iter().map(|record| (Key::Cluster.to_bytes(), encode(record)));
-        let hosts = self.hosts.iter().map(|(host, record)| (Key::Host(host.clone()).to_bytes(), encode(record.as_ref())));
+        let hosts =
+            self.hosts.iter().map(|(host, record)| (Key::Host(host.clone()).to_bytes(), encode(record.as_ref())));
         let processes = self
             .processes
             .iter()
@@ -130,7 +131,8 @@ impl State {
         let run_specs =
             self.run_specs.iter().map(|(digest, stored)| (Key::RunSpec(*digest).to_bytes(), stored.bytes.to_vec()));
         let items = self.slices.iter().flat_map(|(host, slice)| {
-            let row = |(key, item): (&InstanceKey, &Item)| (Key::Item(host.clone(), key.clone()).to_bytes(), encode(item));
+            let row =
+                |(key, item): (&InstanceKey, &Item)| (Key::Item(host.clone(), key.clone()).to_bytes(), encode(item));
             slice.items.iter().map(row)
         });
         let slices =

@@ -126,8 +126,7 @@ fn instances_and_overrides_are_placed_per_host() {
     assert_eq!(table.keys("h1"), ["app", "app:2", "app:3"]);
     assert_eq!(table.keys("h2"), ["app"]);
     assert!(table.keys("h3").is_empty());
-    let digests: Vec<Digest> =
-        ["h1", "h2"].map(|name| table.state.items(&host(name)).next().unwrap().1.spec).to_vec();
+    let digests: Vec<Digest> = ["h1", "h2"].map(|name| table.state.items(&host(name)).next().unwrap().1.spec).to_vec();
     assert_ne!(digests[0], digests[1]);
     app.instances = 1;
     table.write(Command::Apply(vec![app]));
@@ -235,7 +234,8 @@ fn limits_are_named() {
 fn commands() -> impl Strategy<Value = Command> {
     let name = prop_oneof![Just("a"), Just("b"), Just("c")];
     let host_name = prop_oneof![Just("h1"), Just("h2"), Just("h3")];
-    let kind = prop_oneof![Just(OrderKind::Start), Just(OrderKind::Stop), Just(OrderKind::Restart), Just(OrderKind::Retry)];
+    let kind =
+        prop_oneof![Just(OrderKind::Start), Just(OrderKind::Stop), Just(OrderKind::Restart), Just(OrderKind::Retry)];
     prop_oneof![
         4 => (name.clone(), proptest::sample::subsequence(vec!["h1", "h2", "h3"], 0..=3), 1..4_u32, any::<bool>(), 0..3_u8)
             .prop_map(|(name, hosts, instances, by_label, arg)| {

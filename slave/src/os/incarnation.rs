@@ -2,13 +2,7 @@
 //!
 //! One task each. What it hears goes to the host as [`News`]; what it is to do comes as shim requests.
 
-use std::{
-    io,
-    path::PathBuf,
-    process::Stdio,
-    sync::Arc,
-    time::Duration,
-};
+use std::{io, path::PathBuf, process::Stdio, sync::Arc, time::Duration};
 
 use minder_model::{Incarnation, InstanceKey, StartFailure};
 use minder_shim::{
@@ -206,7 +200,8 @@ impl Attendant {
     /// Nothing of this incarnation may meet the next one. Without a cgroup there is no telling who belonged to it.
     async fn end_leftovers(&self) {
         let populated = || {
-            std::fs::read_to_string(self.cgroup.join("cgroup.events")).is_ok_and(|events| events.contains("populated 1"))
+            std::fs::read_to_string(self.cgroup.join("cgroup.events"))
+                .is_ok_and(|events| events.contains("populated 1"))
         };
         while !self.cgroup.as_os_str().is_empty() && populated() {
             tree::kill_cgroup(&self.cgroup);

@@ -24,8 +24,7 @@ pub(super) fn register(
 ) -> Answer {
     check_labels("host.labels", labels).map_err(|errors| Refusal::Invalid(errors.to_string()))?;
     let before = writer.state.host(host).cloned();
-    let unchanged =
-        before.as_ref().is_some_and(|before| before.address == address && before.own_labels == *labels);
+    let unchanged = before.as_ref().is_some_and(|before| before.address == address && before.own_labels == *labels);
     if unchanged {
         return Ok(Outcome::Done);
     }

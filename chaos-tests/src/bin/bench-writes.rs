@@ -1,0 +1,249 @@
+//! `bench-writes`: durable single-object writes on three managers, beside etcd on three members in the same run.
+//!
+//! Both sync every write on every member, on one disk; nothing is turned off. Rounds alternate, medians are compared,
+//! and what else the machine did is printed. Without an etcd on the PATH (or in `MINDER_ETCD`) only Minder is measured.
+#![allow(clippy::unwrap_used)]
+
+use std::{
+    io::Write,
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use futures::future::join_all;
+use minder_chaos_tests::{Cluster, ClusterShape};
+use minder_client::v1;
+use tonic::transport::{Channel, Endpoint};
+
+/// Writers at once.
+const WRITERS: [usize; 5] = [1, 16, 64, 128, 256];
+/// Rounds of each; the median counts.
+const ROUNDS: usize = 3;
+const WARM_UP: Duration = Duration::from_millis(700);
+const MEASURED: Duration = Duration::from_secs(3);
+/// Names written to, and bytes of each value.
+const NAMES: u64 = 10_000;
+const VALUE_BYTES: usize = 256;
+/// One connection carries this many writers.
+const WRITERS_PER_CONNECTION: usize = 10;
+
+struct Round {
+    per_second: f64,
+    p50: Duration,
+    p99: Duration,
+}
+
+#[tokio::main(worker_threads = 2)]
+async fn main() {
+    let folder = tempfile::tempdir().unwrap();
+    println!("machine: {} cores, load {}", cores(), load());
+    let (p50, p99) = sync_cost(folder.path());
+    println!("disk: 4 KiB append + fdatasync p50 {p50:.0?}, p99 {p99:.0?}");
+    let cluster = Cluster::start(ClusterShape { managers: 3, slaves: 0 }).await;
+    let etcd = Etcd::start(folder.path()).await;
+    match &etcd {
+        Some(etcd) => println!("peer: {}", etcd.version),
+        None => println!("peer: no etcd on the PATH nor in MINDER_ETCD; Minder alone"),
+    }
+    println!("{:>8}  {:>24}  {:>24}  ratio", "writers", "minder /s (p50, p99)", "etcd /s (p50, p99)");
+    for writers in WRITERS {
+        let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+        for _ in 0..ROUNDS {
+            let leader = cluster.addresses[cluster.leader().await].clone();
+            ours.push(measure(writers, &leader, minder_write).await);
+            if let Some(etcd) = &etcd {
+                theirs.push(measure(writers, &etcd.leader, etcd_write).await);
+            }
+        }
+        let ours = median(ours).unwrap();
+        let theirs = median(theirs);
+        let ratio = theirs.as_ref().map_or("-".into(), |theirs| format!("{:.2}", ours.per_second / theirs.per_second));
+        println!("{writers:>8}  {:>24}  {:>24}  {ratio}", text(Some(&ours)), text(theirs.as_ref()));
+    }
+    println!("load at the end {}", load());
+}
+
+fn text(round: Option<&Round>) -> String {
+    round.map_or("-".into(), |round| format!("{:.0} ({:.2?}, {:.1?})", round.per_second, round.p50, round.p99))
+}
+
+fn median(mut rounds: Vec<Round>) -> Option<Round> {
+    rounds.sort_by(|one, other| one.per_second.total_cmp(&other.per_second));
+    let middle = rounds.len() / 2;
+    (!rounds.is_empty()).then(|| rounds.swap_remove(middle))
+}
+
+async fn measure<F: Future<Output = ()> + Send>(
+    writers: usize,
+    address: &str,
+    write: impl Fn(Channel, u64) -> F + Clone + Send + Sync + 'static,
+) -> Round {
+    let connections = join_all((0..writers.div_ceil(WRITERS_PER_CONNECTION)).map(|_| {
+        let endpoint = Endpoint::from_shared(format!("http://{address}")).unwrap().tcp_nodelay(true);
+        async move { endpoint.connect().await.unwrap() }
+    }))
+    .await;
+    let begin = Instant::now() + WARM_UP;
+    let end = begin + MEASURED;
+    let tasks = (0..writers).map(|writer| {
+        let (channel, write) = (connections[writer / WRITERS_PER_CONNECTION].clone(), write.clone());
+        tokio::spawn(async move {
+            let mut took = Vec::new();
+            let mut random = 0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(writer as u64 + 1);
+            loop {
+                random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                let sent = Instant::now();
+                write(channel.clone(), random >> 20).await;
+                let now = Instant::now();
+                if now >= end {
+                    return took;
+                }
+                if sent >= begin {
+                    took.push(now - sent);
+                }
+            }
+        })
+    });
+    let mut took: Vec<Duration> = join_all(tasks).await.into_iter().flat_map(Result::unwrap).collect();
+    took.sort();
+    let at = |percent: usize| took.get(took.len().saturating_sub(1) * percent / 100).copied().unwrap_or_default();
+    Round { per_second: took.len() as f64 / MEASURED.as_secs_f64(), p50: at(50), p99: at(99) }
+}
+
+/// A process spec with a value that is another one each time.
+async fn minder_write(channel: Channel, random: u64) {
+    let value = format!("{random:0>width$}", width = VALUE_BYTES);
+    let spec = v1::ProcessSpec {
+        name: format!("bench-{}", random % NAMES),
+        command: "/bin/true".into(),
+        env: [("VALUE".to_owned(), value)].into(),
+        ..Default::default()
+    };
+    let options = v1::WriteOptions { request_id: uuid::Uuid::now_v7().to_string(), ..Default::default() };
+    let request = v1::ApplyRequest { specs: vec![spec], options: Some(options) };
+    v1::control_client::ControlClient::new(channel).apply(request).await.unwrap();
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct PutRequest {
+    #[prost(bytes = "vec", tag = "1")]
+    key: Vec<u8>,
+    #[prost(bytes = "vec", tag = "2")]
+    value: Vec<u8>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct Nothing {}
+
+async fn etcd_write(channel: Channel, random: u64) {
+    let put = PutRequest {
+        key: format!("bench-{}", random % NAMES).into_bytes(),
+        value: format!("{random:0>width$}", width = VALUE_BYTES).into_bytes(),
+    };
+    let mut client = tonic::client::Grpc::new(channel);
+    client.ready().await.unwrap();
+    let codec = tonic_prost::ProstCodec::<PutRequest, Nothing>::default();
+    client.unary(tonic::Request::new(put), "/etcdserverpb.KV/Put".parse().unwrap(), codec).await.unwrap();
+}
+
+/// Three members with etcd's defaults. Ended when dropped.
+struct Etcd {
+    members: Vec<Child>,
+    leader: String,
+    version: String,
+}
+
+impl Etcd {
+    async fn start(folder: &std::path::Path) -> Option<Self> {
+        let program = std::env::var("MINDER_ETCD").unwrap_or_else(|_| "etcd".into());
+        let version = Command::new(&program).arg("--version").output().ok()?;
+        let version = String::from_utf8_lossy(&version.stdout).lines().next()?.to_owned();
+        let ports: Vec<u16> = (0..6).map(|_| free_port()).collect();
+        let url = |port: u16| format!("http://127.0.0.1:{port}");
+        let peers: Vec<String> = (0..3).map(|at| format!("m{at}={}", url(ports[at + 3]))).collect();
+        let members = (0..3).map(|at| {
+            Command::new(&program)
+                .args(["--name", &format!("m{at}"), "--data-dir"])
+                .arg(folder.join(format!("etcd-{at}")))
+                .args(["--listen-client-urls", &url(ports[at]), "--advertise-client-urls", &url(ports[at])])
+                .args(["--listen-peer-urls", &url(ports[at + 3]), "--initial-advertise-peer-urls", &url(ports[at + 3])])
+                .args(["--initial-cluster", &peers.join(","), "--initial-cluster-state", "new"])
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn()
+                .unwrap()
+        });
+        let mut etcd = Self { members: members.collect(), leader: String::new(), version };
+        etcd.leader = minder_chaos_tests::eventually("etcd has a leader", || async {
+            for port in &ports[..3] {
+                let address = format!("127.0.0.1:{port}");
+                let channel = Endpoint::from_shared(format!("http://{address}")).ok()?.connect().await.ok()?;
+                if leads(channel).await? {
+                    return Some(address);
+                }
+            }
+            None
+        })
+        .await;
+        Some(etcd)
+    }
+}
+
+impl Drop for Etcd {
+    fn drop(&mut self) {
+        for member in &mut self.members {
+            let _ = member.kill();
+            let _ = member.wait();
+        }
+    }
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct Header {
+    #[prost(uint64, tag = "2")]
+    member_id: u64,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct MemberStatus {
+    #[prost(message, optional, tag = "1")]
+    header: Option<Header>,
+    #[prost(uint64, tag = "4")]
+    leader: u64,
+}
+
+async fn leads(channel: Channel) -> Option<bool> {
+    let mut client = tonic::client::Grpc::new(channel);
+    client.ready().await.ok()?;
+    let codec = tonic_prost::ProstCodec::<Nothing, MemberStatus>::default();
+    let path = "/etcdserverpb.Maintenance/Status".parse().ok()?;
+    let status = client.unary(tonic::Request::new(Nothing {}), path, codec).await.ok()?.into_inner();
+    Some(status.leader != 0 && status.header?.member_id == status.leader)
+}
+
+fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(0, usize::from)
+}
+
+fn load() -> String {
+    std::fs::read_to_string("/proc/loadavg").unwrap_or_default().split(' ').take(3).collect::<Vec<_>>().join(" ")
+}
+
+/// What one synced append costs on this disk, alone.
+fn sync_cost(folder: &std::path::Path) -> (Duration, Duration) {
+    let mut file = std::fs::File::create(folder.join("sync-cost")).unwrap();
+    let mut took: Vec<Duration> = (0..500)
+        .map(|_| {
+            let begin = Instant::now();
+            file.write_all(&[0x5a; 4_096]).unwrap();
+            nix::unistd::fdatasync(&file).unwrap();
+            begin.elapsed()
+        })
+        .collect();
+    took.sort();
+    (took[250], took[495])
+}
