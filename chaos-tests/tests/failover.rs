@@ -37,6 +37,8 @@ async fn a_killed_leader_costs_a_moment_and_nothing_else() {
             tokio::spawn(write(cluster.client_from(number), number, gaps.clone(), stop.clone(), acknowledged.clone()))
         })
         .collect();
+    let watched = Watched::default();
+    let watcher = tokio::spawn(watch(cluster.client_from(1), watched.clone()));
     let mut worst = Vec::new();
     for _ in 0..kills {
         let leader = cluster.leader().await;
@@ -60,6 +62,8 @@ async fn a_killed_leader_costs_a_moment_and_nothing_else() {
     cluster.wait_until_in_step().await;
     let acknowledged = acknowledged.lock().unwrap().clone();
     check_writes(&cluster, &acknowledged).await;
+    check_watch(&watched, &acknowledged).await;
+    watcher.abort();
     cluster.wait_for_sessions(3).await;
     let after = cluster.wait_until_running(named(&["witness"]), 60).await;
     assert_eq!(identities(&after), identities(&before), "a process was restarted or lost");
@@ -118,6 +122,34 @@ async fn check_writes(cluster: &Cluster, acknowledged: &BTreeMap<String, u64>) {
         for (name, revision) in acknowledged {
             assert_eq!(there.get(name), Some(&(*revision, 1)), "{name} on manager {}", manager + 1);
         }
+    }
+}
+
+type Watched = Arc<Mutex<Vec<(u64, String)>>>;
+
+/// One watcher from before the first write, over every change of leader.
+async fn watch(client: minder_client::Client, watched: Watched) {
+    let mut watch = client.watch(0);
+    loop {
+        let event = watch.next().await.unwrap();
+        if let Some(v1::watch_event::Change::ProcessPut(process)) = event.change {
+            watched.lock().unwrap().push((event.revision, process.spec.unwrap().name));
+        }
+    }
+}
+
+/// The watcher was told of every acknowledged write, in order, once.
+async fn check_watch(watched: &Watched, acknowledged: &BTreeMap<String, u64>) {
+    let last = acknowledged.values().max().copied().unwrap();
+    eventually("the watcher has come to the last write", || async {
+        watched.lock().unwrap().last().is_some_and(|(revision, _)| *revision >= last).then_some(())
+    })
+    .await;
+    let watched = watched.lock().unwrap();
+    assert!(watched.windows(2).all(|pair| pair[0].0 < pair[1].0), "out of order or twice");
+    let told: BTreeMap<&str, u64> = watched.iter().map(|(revision, name)| (name.as_str(), *revision)).collect();
+    for (name, revision) in acknowledged {
+        assert_eq!(told.get(name.as_str()), Some(revision), "the watcher was not told of {name}");
     }
 }
 
