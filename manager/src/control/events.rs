@@ -35,6 +35,8 @@ async fn follow(
     newest.mark_unchanged();
     let (past, mut seen) = core.fleet.events.after(0);
     let mut chosen: Vec<v1::Event> = past.into_iter().filter(|event| is_meant(&core, &selection, event)).collect();
+    // Slaves send what they have when they come, so the ring is not in the order of time.
+    chosen.sort_by_key(|event| event.time_ms);
     let mut batch = chosen.split_off(chosen.len().saturating_sub(tail));
     loop {
         for event in batch {
