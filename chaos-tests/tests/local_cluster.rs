@@ -3,6 +3,7 @@
 
 use std::{
     io::{BufRead, BufReader},
+    os::unix::process::CommandExt,
     path::Path,
     process::{Command, Output, Stdio},
 };
@@ -86,11 +87,17 @@ fn wrong_flags_are_refused_with_the_usage() {
 #[tokio::test]
 async fn the_demo_shows_running_processes_and_ends_with_ctrl_c() {
     let folder = bin("minder-manager").parent().unwrap().to_owned();
-    let mut demo = Command::new(repository().join("deploy/local/demo"))
-        .env("MINDER_BIN_DIR", folder)
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut demo = Command::new(repository().join("deploy/local/demo"));
+    demo.env("MINDER_BIN_DIR", folder).stdout(Stdio::piped());
+    // A terminal's programs get Ctrl-C; those of a test that was started in the background would ignore it.
+    // SAFETY: signal(2) is allowed between fork and exec.
+    unsafe {
+        demo.pre_exec(|| {
+            nix::sys::signal::signal(Signal::SIGINT, nix::sys::signal::SigHandler::SigDfl)?;
+            Ok(())
+        });
+    }
+    let mut demo = demo.spawn().unwrap();
     let mut output = String::new();
     let mut lines = BufReader::new(demo.stdout.take().unwrap()).lines();
     for line in lines.by_ref().map_while(Result::ok) {

@@ -180,11 +180,15 @@ async fn serve_peers(core: Arc<Core>, listener: TcpListener, stopping: watch::Re
 async fn serve_clients(core: Arc<Core>, listener: TcpListener, stopping: watch::Receiver<bool>) {
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<v1::control_server::ControlServer<ControlService>>().await;
-    let reflection = tonic_reflection::server::Builder::configure()
-        .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
-        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-        .build_v1()
-        .expect("the descriptor set was compiled with this program");
+    // Tools speak one or the other version of reflection.
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    let compiled_in = "the descriptor set was compiled with this program";
+    let reflection_v1 = reflection().build_v1().expect(compiled_in);
+    let reflection_v1alpha = reflection().build_v1alpha().expect(compiled_in);
     let control = v1::control_server::ControlServer::new(ControlService::new(core.clone()))
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
@@ -194,7 +198,8 @@ async fn serve_clients(core: Arc<Core>, listener: TcpListener, stopping: watch::
     let served = server()
         .layer(ForwardLayer::new(core))
         .add_service(health_service)
-        .add_service(reflection)
+        .add_service(reflection_v1)
+        .add_service(reflection_v1alpha)
         .add_service(control)
         .add_service(slaves)
         .serve_with_incoming_shutdown(incoming(listener), stopped(stopping))
