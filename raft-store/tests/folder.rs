@@ -7,7 +7,7 @@ mod common;
 
 use std::{fs, os::unix::fs::FileExt, path::Path};
 
-use common::{append, apply, entry, log_id, open};
+use common::{append, apply, copy, entry, log_id, open, wal};
 use minder_model::{ClusterId, ManagerId, ProcessName};
 use minder_raft_store::{ExitReason, Identity, OpenError, Opened, Vote, verify};
 use openraft::{
@@ -160,30 +160,6 @@ async fn a_folder_has_one_user_and_one_identity() {
     assert!(opened.store.set_identity(&identity(2)).unwrap_err().to_string().contains("is manager 1 of cluster c"));
     drop(opened);
     assert_eq!(open(folder.path()).unwrap().store.identity().unwrap(), Some(identity(1)));
-}
-
-/// The WAL that holds the latest writes.
-fn wal(folder: &Path) -> std::path::PathBuf {
-    let mut logs: Vec<_> = fs::read_dir(folder.join("db"))
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .filter(|path| path.extension().is_some_and(|extension| extension == "log"))
-        .collect();
-    logs.sort();
-    logs.pop().unwrap()
-}
-
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy(&entry.path(), &target);
-        } else {
-            fs::copy(entry.path(), target).unwrap();
-        }
-    }
 }
 
 /// A copy of a folder in use, taken as a crash would leave it, changed by `damage`.

@@ -18,7 +18,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use common::{append, apply, entry, open};
+use common::{append, apply, copy, entry, open, wal};
 use minder_raft_store::{OpenError, Vote};
 use openraft::{RaftLogReader, storage::RaftLogStorage};
 
@@ -265,22 +265,4 @@ async fn write_and_measure(folder: &Path, seed: u64) -> (Said, u64) {
     let synced = fs::metadata(wal(folder)).unwrap().len();
     apply(&mut opened, (1..=acknowledged).map(|index| entry(1, index)).collect()).await;
     (Said { vote: 1, entry: acknowledged }, synced)
-}
-
-fn wal(folder: &Path) -> PathBuf {
-    let files = fs::read_dir(folder.join("db")).unwrap().map(|entry| entry.unwrap().path());
-    files.filter(|path| path.extension().is_some_and(|extension| extension == "log")).max().unwrap()
-}
-
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy(&entry.path(), &target);
-        } else {
-            fs::copy(entry.path(), target).unwrap();
-        }
-    }
 }

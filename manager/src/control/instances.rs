@@ -102,17 +102,15 @@ async fn keep_looking(
 
 fn look(core: &Core, selection: &Selection) -> v1::ListInstancesReply {
     let (state, applied) = core.node.snapshot_state();
+    let mut view: Option<(HostName, HostView)> = None;
     let mut instances = Vec::new();
-    for host in state.assigned_hosts() {
-        let mut view = None;
-        for (key, item) in state.items(host) {
-            let instance = InstanceRef { host: host.clone(), key: key.clone() };
-            let labels = state.process(&key.process).map(|record| &record.spec.labels);
-            if labels.is_some_and(|labels| selection.matches(&instance, labels)) {
-                let view = view.get_or_insert_with(|| core.fleet.view(host));
-                instances.push(to_wire(&state, host, key, item, view, applied.0));
-            }
-        }
+    for (InstanceRef { host, key }, item) in state.selected(selection) {
+        // Instances come host by host, so each host is looked at once.
+        let view = match &mut view {
+            Some((seen, view)) if *seen == host => &*view,
+            other => &other.insert((host.clone(), core.fleet.view(&host))).1,
+        };
+        instances.push(to_wire(&state, &host, &key, item, view, applied.0));
     }
     v1::ListInstancesReply { position: Some(core.position(applied)), instances }
 }

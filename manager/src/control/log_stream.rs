@@ -30,16 +30,7 @@ pub async fn logs(core: &Arc<Core>, request: v1::LogsRequest) -> Result<Answers<
     }
     linearize(core).await?;
     let (state, _) = core.node.snapshot_state();
-    let mut instances = Vec::new();
-    for host in state.assigned_hosts() {
-        for (key, _) in state.items(host) {
-            let instance = InstanceRef { host: host.clone(), key: key.clone() };
-            let labels = state.process(&key.process).map(|record| &record.spec.labels);
-            if labels.is_some_and(|labels| selection.matches(&instance, labels)) {
-                instances.push(instance);
-            }
-        }
-    }
+    let instances: Vec<InstanceRef> = state.selected(&selection).map(|(instance, _)| instance).collect();
     if instances.is_empty() {
         return Err(Status::not_found("nothing matches the selection"));
     }

@@ -2,7 +2,9 @@
 
 use alloc::{collections::BTreeMap, sync::Arc, vec::Vec};
 
-use minder_model::{Assignment, Digest, HostName, InstanceKey, Item, ProcessName, RequestId, Revision, RunSpec};
+use minder_model::{
+    Assignment, Digest, HostName, InstanceKey, InstanceRef, Item, ProcessName, RequestId, Revision, RunSpec, Selection,
+};
 use rpds::{RedBlackTreeMapSync, RedBlackTreeSetSync};
 
 use crate::{
@@ -81,6 +83,16 @@ impl State {
     /// The instances of one host, in order of their keys.
     pub fn items(&self, host: &HostName) -> impl Iterator<Item = (&InstanceKey, &Item)> {
         self.slices.get(host).into_iter().flat_map(|slice| slice.items.iter())
+    }
+
+    /// The instances that a selection means, by host and key.
+    pub fn selected<'a>(&'a self, selection: &'a Selection) -> impl Iterator<Item = (InstanceRef, &'a Item)> + 'a {
+        let on_host = |host: &'a HostName| self.items(host).map(move |(key, item)| (host, key, item));
+        self.assigned_hosts().flat_map(on_host).filter_map(|(host, key, item)| {
+            let labels = &self.process(&key.process)?.spec.labels;
+            let instance = InstanceRef { host: host.clone(), key: key.clone() };
+            selection.matches(&instance, labels).then_some((instance, item))
+        })
     }
 
     /// One instance.

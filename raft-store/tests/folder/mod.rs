@@ -1,7 +1,11 @@
 //! What the tests of a data folder share: making entries and driving the store as openraft would.
 #![allow(dead_code)]
 
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
 
 use minder_model::{ProcessName, RequestId, Spec};
 use minder_raft_store::{Entry, Hooks, LogId, OpenError, Opened, Store, StoreOptions, TypeConfig};
@@ -48,4 +52,24 @@ pub async fn append(opened: &mut Opened, entries: Vec<Entry>) -> std::io::Result
 pub async fn apply(opened: &mut Opened, entries: Vec<Entry>) {
     let stream = futures::stream::iter(entries.into_iter().map(|entry| Ok((entry, None))));
     opened.machine.apply(stream).await.unwrap();
+}
+
+/// The WAL that holds the latest writes.
+pub fn wal(folder: &Path) -> PathBuf {
+    let files = fs::read_dir(folder.join("db")).unwrap().map(|entry| entry.unwrap().path());
+    files.filter(|path| path.extension().is_some_and(|extension| extension == "log")).max().unwrap()
+}
+
+/// Copies a folder as it is at this moment.
+pub fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), target).unwrap();
+        }
+    }
 }

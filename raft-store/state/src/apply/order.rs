@@ -9,13 +9,12 @@ use crate::{
     proposal::{Order, OrderKind, Proposal},
     record::ProcessRecord,
     reply::{Outcome, Refusal},
-    state::State,
     writer::Writer,
 };
 
 pub(super) fn give(writer: &mut Writer<'_>, order: &Order, proposal: &Proposal) -> Answer {
     let selection = order.selection().map_err(|error| Refusal::Invalid(format!("{error}")))?;
-    let selected = select(writer.state, &selection);
+    let selected: Vec<InstanceRef> = writer.state.selected(&selection).map(|(instance, _)| instance).collect();
     let unmatched = selection.unmatched(selected.iter());
     if selected.is_empty() || !unmatched.is_empty() {
         return Err(Refusal::NothingMatched(unmatched));
@@ -35,21 +34,6 @@ pub(super) fn give(writer: &mut Writer<'_>, order: &Order, proposal: &Proposal) 
         selected.len() as u64,
         listed.map(|instance| (instance.host.clone(), instance.key.clone())).collect(),
     ))
-}
-
-fn select(state: &State, selection: &Selection) -> Vec<InstanceRef> {
-    let mut selected = Vec::new();
-    for (name, record) in state.processes() {
-        for host in state.hosts_of(name) {
-            for key in super::place::keys_of(state, name, host) {
-                let instance = InstanceRef { host: host.clone(), key };
-                if selection.matches(&instance, &record.spec.labels) {
-                    selected.push(instance);
-                }
-            }
-        }
-    }
-    selected
 }
 
 /// A start or stop of a whole process also speaks to instances on hosts yet to come.
