@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use minder_model::{ClusterId, HostName, Revision};
 use minder_proto::v1;
-use minder_state::{Applied, State};
+use minder_state::Applied;
 
 use crate::{clock::wall_ms, fleet::Fleet, forward::Leader, history::History, logs::LogBroker, raft::Node};
 
@@ -57,7 +57,7 @@ impl Core {
 }
 
 /// Takes in what was applied, in order: history first, then sessions and watchers are woken.
-pub fn on_applied(history: &History, fleet: &Fleet, revision: Revision, applied: &Applied, state: &State) {
-    history.push(revision, applied, state);
+pub fn on_applied(history: &History, fleet: &Fleet, revision: Revision, applied: Applied) {
+    history.push(revision, applied.changes);
     fleet.touch(&applied.touched);
 }

@@ -6,8 +6,8 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use minder_model::{HostName, ProcessName, Revision};
-use minder_state::{Applied, Change, HostRecord, ProcessRecord, State};
+use minder_model::Revision;
+use minder_state::Change;
 use tokio::sync::watch;
 
 /// Revisions kept: a watcher that is ten seconds away under a thousand writes a second can still resume.
@@ -19,20 +19,7 @@ pub struct Step {
     /// The revision.
     pub revision: Revision,
     /// What changed, in order.
-    pub changes: Arc<[StepChange]>,
-}
-
-/// One change with what it led to.
-#[derive(Debug)]
-pub enum StepChange {
-    /// A process as it was written, and the hosts it is placed on.
-    ProcessPut(Box<ProcessRecord>, Vec<HostName>),
-    /// A process that is gone.
-    ProcessDeleted(ProcessName),
-    /// A host as it was written.
-    HostPut(HostName, Box<HostRecord>),
-    /// A host that is gone.
-    HostDeleted(HostName),
+    pub changes: Arc<[Change]>,
 }
 
 /// A watcher asked for changes that are not kept any more.
@@ -62,8 +49,7 @@ impl History {
     }
 
     /// Notes what was applied. Called in order of revisions.
-    pub fn push(&self, revision: Revision, applied: &Applied, state: &State) {
-        let changes: Vec<StepChange> = applied.changes.iter().filter_map(|change| with_record(change, state)).collect();
+    pub fn push(&self, revision: Revision, changes: Vec<Change>) {
         if !changes.is_empty() {
             let mut ring = crate::lock(&self.ring);
             ring.steps.push_back(Step { revision, changes: changes.into() });
@@ -100,22 +86,10 @@ impl History {
     }
 }
 
-fn with_record(change: &Change, state: &State) -> Option<StepChange> {
-    Some(match change {
-        Change::ProcessPut(name) => {
-            let record = state.process(name)?.clone();
-            StepChange::ProcessPut(Box::new(record), state.hosts_of(name).cloned().collect())
-        }
-        Change::ProcessDeleted(name) => StepChange::ProcessDeleted(name.clone()),
-        Change::HostPut(host) => StepChange::HostPut(host.clone(), Box::new(state.host(host)?.clone())),
-        Change::HostDeleted(host) => StepChange::HostDeleted(host.clone()),
-    })
-}
-
 #[cfg(test)]
 mod tests {
-    use minder_model::{RequestId, Spec};
-    use minder_state::{Command, Expect, Proposal};
+    use minder_model::{ProcessName, RequestId, Spec};
+    use minder_state::{Command, Expect, Proposal, State};
 
     use super::*;
 
@@ -129,7 +103,7 @@ mod tests {
             command: Command::Apply(vec![spec]),
         };
         let applied = state.apply(Revision(revision), &proposal);
-        history.push(Revision(revision), &applied, state);
+        history.push(Revision(revision), applied.changes);
     }
 
     #[test]

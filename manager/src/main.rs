@@ -24,6 +24,9 @@ use std::{
 
 use clap::Parser;
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let settings = match settings::Settings::resolve(settings::Flags::parse()) {
         Ok(settings) => settings,

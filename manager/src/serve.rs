@@ -79,7 +79,7 @@ async fn open(settings: &Settings, addresses: Addresses, fleet: &Arc<Fleet>) -> 
             crate::raft::Hooks {
                 on_applied: Box::new({
                     let (history, fleet) = hook.clone();
-                    move |revision, applied, state| core::on_applied(&history, &fleet, revision, applied, state)
+                    move |revision, applied| core::on_applied(&history, &fleet, revision, applied)
                 }),
                 on_jump: Box::new(move |revision| {
                     hook.0.jump(revision);

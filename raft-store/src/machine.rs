@@ -53,8 +53,8 @@ impl Published {
     }
 }
 
-/// Is told that a proposal was applied: its index, what it did, the state after it.
-pub type OnApplied = Box<dyn Fn(Revision, &Applied, &State) + Send + Sync>;
+/// Is told that a proposal was applied: its index and what it did.
+pub type OnApplied = Box<dyn Fn(Revision, Applied) + Send + Sync>;
 /// Is told that a snapshot took the state to an index in one step.
 pub type OnJump = Box<dyn Fn(Revision) + Send + Sync>;
 
@@ -68,7 +68,7 @@ pub struct Hooks {
 
 impl Default for Hooks {
     fn default() -> Self {
-        Self { on_applied: Box::new(|_, _, _| ()), on_jump: Box::new(|_| ()) }
+        Self { on_applied: Box::new(|_, _| ()), on_jump: Box::new(|_| ()) }
     }
 }
 
@@ -110,8 +110,8 @@ impl Machine {
         self.db.write_opt(batch, &options::unsynced()).map_err(rocks)?;
         fail_point!("apply-after-write");
         self.publish();
-        for (revision, applied, state) in &applied {
-            (self.hooks.on_applied)(*revision, applied, state);
+        for (revision, applied) in applied {
+            (self.hooks.on_applied)(revision, applied);
         }
         for (responder, reply) in answers {
             responder.send(reply);
@@ -140,7 +140,8 @@ impl Machine {
                     }
                 }
                 reply = Some(applied.reply.clone());
-                pending.applied.push((revision, applied, self.current.state.clone()));
+                // No copy of the state is kept here: while the batch lasts it is changed in place.
+                pending.applied.push((revision, applied));
             }
         }
         self.current.applied = Some(entry.log_id);
@@ -153,7 +154,7 @@ impl Machine {
 #[derive(Default)]
 struct Pending {
     batch: WriteBatch,
-    applied: Vec<(Revision, Applied, State)>,
+    applied: Vec<(Revision, Applied)>,
     answers: Vec<(ApplyResponder<TypeConfig>, Option<Reply>)>,
 }
 

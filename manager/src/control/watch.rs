@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use minder_model::Revision;
 use minder_proto::v1;
+use minder_state::Change;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
@@ -11,7 +12,7 @@ use tonic::Status;
 use super::{Answers, hosts, processes};
 use crate::{
     core::Core,
-    history::{Compacted, Step, StepChange},
+    history::{Compacted, Step},
 };
 
 /// Events waiting for one watcher. A slower one falls behind in the ring, at no cost to anybody, until it is told so.
@@ -62,15 +63,15 @@ async fn follow(core: Arc<Core>, mut after: Revision, sender: Sender) {
 }
 
 fn events(step: &Step) -> Vec<v1::WatchEvent> {
-    use v1::watch_event::Change;
+    use v1::watch_event::Change as Wire;
     let last = step.changes.len().saturating_sub(1);
-    let change = |change: &StepChange| match change {
-        StepChange::ProcessPut(record, hosts) => Change::ProcessPut(processes::to_wire(record, hosts.iter())),
-        StepChange::ProcessDeleted(name) => Change::ProcessDeleted(name.to_string()),
-        StepChange::HostPut(host, record) => Change::HostPut(hosts::record_to_wire(host, record)),
-        StepChange::HostDeleted(host) => Change::HostDeleted(host.to_string()),
+    let change = |change: &Change| match change {
+        Change::ProcessPut(record, hosts) => Wire::ProcessPut(processes::to_wire(record, hosts.iter())),
+        Change::ProcessDeleted(name) => Wire::ProcessDeleted(name.to_string()),
+        Change::HostPut(host, record) => Wire::HostPut(hosts::record_to_wire(host, record)),
+        Change::HostDeleted(host) => Wire::HostDeleted(host.to_string()),
     };
-    let event = |(at, one): (usize, &StepChange)| v1::WatchEvent {
+    let event = |(at, one): (usize, &Change)| v1::WatchEvent {
         revision: step.revision.0,
         change: Some(change(one)),
         more: at < last,

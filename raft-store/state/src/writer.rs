@@ -24,30 +24,36 @@ pub struct Applied {
     pub touched: BTreeSet<HostName>,
 }
 
-/// One change that watchers are told of.
+/// One change that watchers are told of, with the record as it is then, shared with the state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
-    /// This process was written.
-    ProcessPut(ProcessName),
+    /// This process was written, and these hosts have instances of it.
+    ProcessPut(Arc<ProcessRecord>, Vec<HostName>),
     /// This process is gone.
     ProcessDeleted(ProcessName),
     /// This host was written.
-    HostPut(HostName),
+    HostPut(HostName, Arc<HostRecord>),
     /// This host is gone.
     HostDeleted(HostName),
+}
+
+/// What a change is about, noted while it happens; its record is taken when everything has happened.
+enum Noted {
+    Process(ProcessName),
+    Host(HostName),
 }
 
 pub(crate) struct Writer<'a> {
     pub(crate) state: &'a mut State,
     pub(crate) index: Revision,
     rows: Vec<RowChange>,
-    changes: Vec<Change>,
+    noted: Vec<Noted>,
     touched: BTreeSet<HostName>,
 }
 
 impl<'a> Writer<'a> {
     pub(crate) fn new(state: &'a mut State, index: Revision) -> Self {
-        Self { state, index, rows: Vec::new(), changes: Vec::new(), touched: BTreeSet::new() }
+        Self { state, index, rows: Vec::new(), noted: Vec::new(), touched: BTreeSet::new() }
     }
 
     /// Stamps the revision of every touched slice and gives everything that was noted.
@@ -58,7 +64,21 @@ impl<'a> Writer<'a> {
             self.state.edit_slice(&host, |slice| slice.revision = index);
             self.row(Key::Slice(host), before.map(|revision| encode(&revision)), Some(encode(&index)));
         }
-        Applied { reply, rows: self.rows, changes: self.changes, touched: self.touched }
+        let changes = self.noted.iter().map(|noted| self.change(noted)).collect();
+        Applied { reply, rows: self.rows, changes, touched: self.touched }
+    }
+
+    fn change(&self, noted: &Noted) -> Change {
+        match noted {
+            Noted::Process(name) => match self.state.processes.get(name) {
+                Some(record) => Change::ProcessPut(record.clone(), self.state.hosts_of(name).cloned().collect()),
+                None => Change::ProcessDeleted(name.clone()),
+            },
+            Noted::Host(host) => match self.state.hosts.get(host) {
+                Some(record) => Change::HostPut(host.clone(), record.clone()),
+                None => Change::HostDeleted(host.clone()),
+            },
+        }
     }
 
     pub(crate) fn put_cluster(&mut self, record: ClusterRecord) {
@@ -71,14 +91,14 @@ impl<'a> Writer<'a> {
         let before = self.state.host(host).map(encode);
         self.row(Key::Host(host.clone()), before, Some(encode(&record)));
         self.state.hosts.insert_mut(host.clone(), Arc::new(record));
-        self.changes.push(Change::HostPut(host.clone()));
+        self.noted.push(Noted::Host(host.clone()));
     }
 
     pub(crate) fn delete_host(&mut self, host: &HostName) {
         let before = self.state.host(host).map(encode);
         self.row(Key::Host(host.clone()), before, None);
         self.state.hosts.remove_mut(host);
-        self.changes.push(Change::HostDeleted(host.clone()));
+        self.noted.push(Noted::Host(host.clone()));
     }
 
     pub(crate) fn put_process(&mut self, record: ProcessRecord) {
@@ -86,14 +106,14 @@ impl<'a> Writer<'a> {
         let before = self.state.process(&name).map(encode);
         self.row(Key::Process(name.clone()), before, Some(encode(&record)));
         self.state.processes.insert_mut(name.clone(), Arc::new(record));
-        self.changes.push(Change::ProcessPut(name));
+        self.noted.push(Noted::Process(name));
     }
 
     pub(crate) fn delete_process(&mut self, name: &ProcessName) {
         let before = self.state.process(name).map(encode);
         self.row(Key::Process(name.clone()), before, None);
         self.state.processes.remove_mut(name);
-        self.changes.push(Change::ProcessDeleted(name.clone()));
+        self.noted.push(Noted::Process(name.clone()));
     }
 
     /// Writes one instance; `run_spec` is what `item.spec` addresses. Writing what is there already changes nothing.
