@@ -38,8 +38,11 @@ fn signals_reach_whom_they_are_for() {
     assert!(shim.log("stdout.log").contains("got"));
 
     for scope in [Scope::Group, Scope::All] {
-        let mut shim =
-            Shim::start(shell("sh -c 'trap \"echo child\" TERM; echo ready; sleep 50' & trap '' TERM; wait; wait"));
+        // Both traps stand before "ready", and no one waits for a long sleep: a shell that takes the signal just before
+        // it forks the sleep would answer only when that ends.
+        let mut shim = Shim::start(shell(
+            "trap : TERM; sh -c 'trap \"echo child; exit\" TERM; echo ready; while :; do sleep 0.05; done' & wait; wait",
+        ));
         shim.until_running();
         wait_for("the trap", || shim.log("stdout.log").contains("ready").then_some(()));
         shim.send(Request::Signal { signal: libc::SIGTERM, scope });
