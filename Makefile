@@ -32,7 +32,12 @@ test: setup ## Everything that gates a change
 	cargo fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	$(CARGO) build --workspace --bins
-	$(CARGO) test --workspace --no-fail-fast
+	@if cargo nextest --version > /dev/null 2>&1; then \
+	    $(CARGO) test --workspace --doc --quiet && \
+	    $(CARGO) nextest run --workspace --config-file deploy/setup/nextest.toml; \
+	else \
+	    $(CARGO) test --workspace --no-fail-fast; \
+	fi
 
 bench-writes: setup ## Durable writes per second beside etcd (installed from Debian's package where it can be)
 	@command -v etcd > /dev/null || [ -n "$$MINDER_ETCD" ] || deploy/setup/etcd

@@ -100,6 +100,13 @@ impl Cluster {
         Client::new(vec![self.addresses[manager].clone()]).unwrap()
     }
 
+    /// A client that knows every manager but this one.
+    pub fn client_without(&self, manager: usize) -> Client {
+        let mut servers = self.addresses.clone();
+        servers.remove(manager);
+        Client::new(servers).unwrap()
+    }
+
     /// How every reachable manager stands.
     pub async fn statuses(&self) -> Vec<v1::ManagerStatus> {
         self.client().managers(false).await.map(|reply| reply.managers).unwrap_or_default()

@@ -28,7 +28,7 @@ const MAY_DEPEND_ON: [(&str, &[&str]); 12] = [
 /// Crates in which clocks, files and threads do not exist.
 const PURE: [&str; 4] = ["proto/model", "raft-store/state", "manager/fleet", "slave/supervisor"];
 /// Longest source file. Lower it when the longest one gets shorter.
-const LINES_MAX: usize = 620;
+const LINES_MAX: usize = 550;
 
 fn tracked() -> Vec<PathBuf> {
     let listed = Command::new("git").args(["ls-files", "-z"]).current_dir(repository()).output().unwrap();
@@ -116,6 +116,24 @@ fn examples_are_what_they_claim_to_be() {
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(said.contains("/dev/null/no-folder"), "{program}: {said}");
         assert_ne!(output.status.code(), Some(2), "{program} refuses its own example: {said}");
+    }
+}
+
+/// A unit runs a program of ours with a configuration file; a slave's unit leaves what it supervises alone.
+#[test]
+fn units_start_what_is_there() {
+    for program in ["minder-manager", "minder-slave"] {
+        let text = fs::read_to_string(repository().join(format!("deploy/systemd/{program}.service"))).unwrap();
+        let setting = |name: &str| {
+            let found = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+            found.unwrap_or_else(|| panic!("{program}.service says no {name}"))
+        };
+        let started = format!("/usr/bin/{program} --config /etc/minder/");
+        assert!(setting("ExecStart").starts_with(&started), "{program}.service starts something else");
+        assert!(setting("RestartPreventExitStatus").split(' ').any(|code| code == "2"), "{program}");
+        if program == "minder-slave" {
+            assert_eq!((setting("KillMode"), setting("Delegate")), ("process", "yes"));
+        }
     }
 }
 
