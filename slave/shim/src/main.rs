@@ -38,7 +38,10 @@ fn main() {
     };
     sys::detach();
     match shim::Shim::prepare(launch) {
-        Ok(mut shim) => shim.run(),
+        Ok(mut shim) => {
+            sys::say_ready();
+            shim.run()
+        }
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => exit(code::USED),
         Err(_) => exit(code::BUNDLE),
     }

@@ -20,6 +20,14 @@ pub fn detach() {
     }
 }
 
+/// Lets go of standard output. A slave that waits at the other end of it knows now that the socket is there.
+pub fn say_ready() {
+    // SAFETY: dup2 on the standard descriptors, which nothing here uses.
+    unsafe {
+        libc::dup2(0, 1);
+    }
+}
+
 /// Closes whatever the slave may have handed down beside the three standard descriptors.
 pub fn close_inherited() {
     // SAFETY: called before this program has opened anything of its own.
