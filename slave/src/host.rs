@@ -1,26 +1,26 @@
 //! The host: one task that owns the ledger and every supervisor. Each turn takes what has come in, steps the machines,
 //! makes everything they changed durable in one sync, and only then carries out what they ask for.
 
+mod end;
+mod takeover;
+
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     io,
-    path::Path,
+    path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
 
 use minder_model::{
-    AssignmentDelta, ClusterId, DeltaError, Digest, ExitStatus, Incarnation, InstanceKey, InstanceStatus, Item,
+    Assignment, AssignmentDelta, ClusterId, DeltaError, Digest, Incarnation, InstanceKey, InstanceStatus, Item,
     Revision, RunSpec, Signal, StartFailure, StopScope,
 };
-use minder_shim::{
-    identity,
-    protocol::{Request, Scope},
-    record::{End, Record as ShimRecord, Stage, Step},
-};
-use minder_supervisor::{Effect, Ended, Event, Record, Supervisor};
+use minder_shim::protocol::{Request, Scope};
+use minder_supervisor::{Effect, Event, Record, Supervisor};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use self::end::{ended, failed};
 use crate::{
     clock::{mono_ms, now},
     events::Events,
@@ -53,10 +53,21 @@ pub enum Message {
         /// Run specs in stored form.
         run_specs: Vec<prost::bytes::Bytes>,
         /// Whether it was taken.
-        reply: oneshot::Sender<Result<(), DeltaError>>,
+        reply: oneshot::Sender<Result<(), Refusal>>,
     },
     /// Run specs that were asked for, in stored form.
     RunSpecs(Vec<prost::bytes::Bytes>),
+}
+
+/// Why an assignment is not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    /// Another cluster speaks: one that was rebuilt, or a wrong address.
+    #[error("this slave belongs to another cluster")]
+    OtherCluster,
+    /// The model's fence.
+    #[error(transparent)]
+    Delta(#[from] DeltaError),
 }
 
 /// What others may see of the host, by structural sharing.
@@ -106,6 +117,8 @@ pub struct Host {
 /// One instance.
 struct Unit {
     supervisor: Supervisor,
+    /// What it was last told is wanted, and whether the run spec was there.
+    told: Option<(Item, bool)>,
     requests: Option<mpsc::Sender<Request>>,
     /// The incarnation of before this slave's start has not been heard of yet.
     unclear: bool,
@@ -115,12 +128,18 @@ struct Unit {
 type Owed = VecDeque<(InstanceKey, Effect)>;
 
 impl Host {
-    /// Takes over what the ledger says, and gives the way to reach the host.
-    pub fn new(settings: Arc<Settings>, ledger: Ledger, cgroups: Cgroups, events: Arc<Events>) -> (Self, HostHandle) {
+    /// Takes over what the ledger says, and gives the way to reach the host. What is seen through it is never less than
+    /// the ledger holds.
+    pub fn begin(
+        settings: Arc<Settings>,
+        ledger: Ledger,
+        cgroups: Cgroups,
+        events: Arc<Events>,
+    ) -> io::Result<(Self, HostHandle)> {
         let (inbox_sender, inbox) = mpsc::channel(INBOX);
         let (news_sender, news) = mpsc::channel(INBOX);
         let (view, view_receiver) = watch::channel(Arc::default());
-        let host = Self {
+        let mut host = Self {
             shim: settings.shim.as_path().into(),
             folders: Folders::new(&settings.data),
             assignment_digest: ledger.assignment().digest(),
@@ -137,15 +156,13 @@ impl Host {
             events,
             after_sync: Vec::new(),
         };
-        (host, HostHandle { inbox: inbox_sender, view: view_receiver })
+        let owed = host.take_over();
+        host.finish_turn(owed)?;
+        Ok((host, HostHandle { inbox: inbox_sender, view: view_receiver }))
     }
 
     /// Supervises for ever; returns only when the ledger cannot be kept.
     pub async fn run(mut self) -> io::Error {
-        let owed = self.take_over();
-        if let Err(error) = self.finish_turn(owed) {
-            return error;
-        }
         loop {
             let wake = self.until_next_wake();
             // All may be dropped at their await: both queues keep what they hold.
@@ -162,36 +179,18 @@ impl Host {
         }
     }
 
-    /// What was supervised before goes on: first it is found out what became of living incarnations, then the
-    /// assignment counts again.
-    fn take_over(&mut self) -> Owed {
-        let records: Vec<Record> = self.ledger.records().cloned().collect();
-        for record in records {
-            let key = record.key.clone();
-            let live = record.live.map(|live| live.incarnation);
-            let supervisor = Supervisor::restore(record, now());
-            let requests = live.map(|incarnation| self.attend_again(&key, incarnation));
-            self.changed.insert(key.clone());
-            self.units.insert(key, Unit { supervisor, requests, unclear: live.is_some() });
-        }
-        let mut owed = Owed::new();
-        self.assign_all(&mut owed);
-        owed
-    }
-
-    fn attend_again(&mut self, key: &InstanceKey, incarnation: Incarnation) -> mpsc::Sender<Request> {
-        let (sender, attendant) = self.attendant(key, incarnation);
-        tokio::spawn(attendant.attend(None));
-        sender
-    }
-
-    fn attendant(&self, key: &InstanceKey, incarnation: Incarnation) -> (mpsc::Sender<Request>, Attendant) {
+    fn attendant(
+        &self,
+        key: &InstanceKey,
+        incarnation: Incarnation,
+        cgroup: PathBuf,
+    ) -> (mpsc::Sender<Request>, Attendant) {
         let (sender, requests) = mpsc::channel(REQUESTS);
         let attendant = Attendant {
             key: key.clone(),
             incarnation,
             bundle: self.folders.bundle(key, incarnation),
-            cgroup: self.cgroups.leaf(key, incarnation),
+            cgroup,
             requests,
             news: self.news_sender.clone(),
         };
@@ -225,7 +224,10 @@ impl Host {
         cluster: ClusterId,
         delta: AssignmentDelta,
         run_specs: &[prost::bytes::Bytes],
-    ) -> Result<(), DeltaError> {
+    ) -> Result<(), Refusal> {
+        if self.ledger.cluster().is_some_and(|own| *own != cluster) {
+            return Err(Refusal::OtherCluster);
+        }
         self.ledger.change(delta)?;
         self.ledger.join(cluster);
         self.assignment_digest = self.ledger.assignment().digest();
@@ -243,20 +245,36 @@ impl Host {
         }
     }
 
-    /// Tells every instance what is wanted of it now. Saying what was said before changes nothing.
+    /// Tells every instance what is wanted of it now. Saying what was said before would change nothing, so it is left
+    /// out: one change among a thousand instances is one step.
     fn assign_all(&mut self, owed: &mut Owed) {
-        let wanted: Vec<(InstanceKey, Item)> = self.ledger.items().map(|(key, item)| (key.clone(), *item)).collect();
-        let keys: BTreeSet<InstanceKey> = wanted.iter().map(|(key, _)| key.clone()).collect();
+        let news = |(key, item): &(&InstanceKey, &Item)| {
+            let told = self.units.get(*key).and_then(|unit| unit.told);
+            told != Some((**item, self.ledger.run_spec(&item.spec).is_some()))
+        };
+        let wanted: Vec<(InstanceKey, Item)> =
+            self.ledger.items().filter(news).map(|(key, item)| (key.clone(), *item)).collect();
         for (key, item) in wanted {
             if !self.units.contains_key(&key) {
                 let supervisor = Supervisor::new(Record::new(key.clone(), now().wall_ms));
-                self.units.insert(key.clone(), Unit { supervisor, requests: None, unclear: false });
+                self.units.insert(key.clone(), Unit { supervisor, told: None, requests: None, unclear: false });
             }
             let run_spec = self.ledger.run_spec(&item.spec).cloned();
+            if let Some(unit) = self.units.get_mut(&key) {
+                unit.told = Some((item, run_spec.is_some()));
+            }
             self.step(&key, Event::Assigned { item, run_spec }, owed);
         }
-        let gone: Vec<InstanceKey> = self.units.keys().filter(|key| !keys.contains(*key)).cloned().collect();
+        let Assignment { items, revision, .. } = self.ledger.assignment();
+        // Before the first assignment nobody has said that anything is not wanted.
+        if *revision == Revision::ZERO {
+            return;
+        }
+        let gone: Vec<InstanceKey> = self.units.keys().filter(|key| !items.contains_key(*key)).cloned().collect();
         for key in gone {
+            if let Some(unit) = self.units.get_mut(&key) {
+                unit.told = None;
+            }
             self.step(&key, Event::Removed, owed);
         }
     }
@@ -406,7 +424,7 @@ impl Host {
     }
 
     fn spawn(&mut self, key: &InstanceKey, incarnation: Incarnation, launch: &[u8], leaf: &Path) {
-        let (sender, attendant) = self.attendant(key, incarnation);
+        let (sender, attendant) = self.attendant(key, incarnation, leaf.into());
         let prepared = attendant.bundle.create(launch).and_then(|()| self.cgroups.create(leaf));
         if let Some(unit) = self.units.get_mut(key) {
             unit.requests = Some(sender);
@@ -470,66 +488,4 @@ fn signal_request(signal: Signal, scope: StopScope) -> Request {
         StopScope::All => Scope::All,
     };
     Request::Signal { signal: signal.number(), scope }
-}
-
-/// What a shim's last record says; without one, or with one of before a reboot, what can honestly be said.
-fn ended(incarnation: Incarnation, record: Option<&ShimRecord>, run_spec: Option<&RunSpec>) -> Ended {
-    let now_ms = now().wall_ms;
-    let Some(record) = record else {
-        return Ended {
-            incarnation,
-            status: ExitStatus::Unknown,
-            start_failure: None,
-            started_at_ms: now_ms,
-            ended_at_ms: now_ms,
-            cpu_ms: 0,
-            memory_peak_bytes: 0,
-        };
-    };
-    let rebooted = record.boot_id != identity::boot_id();
-    let status = match record.end {
-        End::Code(code) => ExitStatus::Code(code),
-        End::Signal(number, core) => Signal::from_number(i64::from(number))
-            .map_or(ExitStatus::Unknown, |signal| ExitStatus::Signal(signal, core)),
-        End::None if rebooted => ExitStatus::Reboot,
-        End::None => ExitStatus::Unknown,
-    };
-    let start_failure = (record.stage == Stage::StartFailed || record.failed_step != Step::None)
-        .then(|| start_failure(record.failed_step, record.failed_errno, run_spec));
-    Ended {
-        incarnation,
-        status,
-        start_failure,
-        started_at_ms: record.started_at_ms,
-        ended_at_ms: if record.ended_at_ms > 0 { record.ended_at_ms } else { now_ms },
-        cpu_ms: record.cpu_ms,
-        memory_peak_bytes: record.memory_peak_bytes,
-    }
-}
-
-/// Says which step failed on what, and the kernel's reason.
-fn start_failure(step: Step, errno: i32, run_spec: Option<&RunSpec>) -> StartFailure {
-    let reason = io::Error::from_raw_os_error(errno);
-    let spec = run_spec.map(RunSpec::spec);
-    let named = |field: Option<&String>| field.cloned().unwrap_or_default();
-    let message = match step {
-        Step::Exec => format!("{}: {reason}", named(spec.map(|spec| &spec.command))),
-        Step::User if errno == libc::ENOENT => {
-            format!("no such user: {}", named(spec.and_then(|spec| spec.user.as_ref())))
-        }
-        Step::Group if errno == libc::ENOENT => {
-            format!("no such group: {}", named(spec.and_then(|spec| spec.group.as_ref())))
-        }
-        Step::WorkingDirectory => {
-            format!("working_directory {}: {reason}", named(spec.and_then(|spec| spec.working_directory.as_ref())))
-        }
-        Step::Daemon if errno == libc::ETIMEDOUT => "the launcher did not end in time".into(),
-        Step::Daemon => "the launcher ended and left no process behind".into(),
-        _ => format!("{}: {reason}", step.word()),
-    };
-    StartFailure { step: step.word().into(), errno, message }
-}
-
-fn failed(incarnation: Incarnation, failure: StartFailure) -> Ended {
-    Ended { start_failure: Some(failure), ..ended(incarnation, None, None) }
 }

@@ -1,8 +1,9 @@
 //! The ledger's file: a header, then frames of u32 length, u32 crc32c and content. Everything a turn changes is one
 //! append and one sync; when the file has grown, the whole ledger is written anew.
 //!
-//! A torn last frame is what a crash leaves and is cut off: nothing acted on it. Damage before the end is something
-//! else: the file is set aside under another name and the slave says so and stops, for acting on half a ledger could
+//! Each append begins with a mark that names its own place. It is written only after the sync of everything before it,
+//! so damage before a mark is never what a crash leaves, and damage after the last mark may be: that end is cut off, for
+//! nothing acted on it. Damage before a mark is something else: the file is set aside under another name and the slave says so and stops, for acting on half a ledger could
 //! start what was stopped.
 
 use std::{
@@ -14,6 +15,9 @@ use std::{
 use crate::disk::write_file;
 
 const HEADER: &[u8; 8] = b"MNDRLDG1";
+/// Begins a mark; as the length of a frame it would be absurd.
+const MARK: &[u8; 8] = b"\xffMNDMARK";
+const MARK_BYTES: usize = 20;
 /// A frame holds a run spec, a change of an assignment, or an instance's record; more than this is damage.
 const FRAME_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// A journal this much longer than its content is worth writing anew: a burst of a thousand restarts fits without.
@@ -34,7 +38,7 @@ pub enum JournalError {
     /// Damage before the end.
     #[error(
         "{} is damaged at byte {at}; it was set aside as {}. Processes run on unsupervised. Start this slave again to \
-         begin with an empty ledger: it takes no process over, so end the old ones first",
+         begin with an empty ledger: it leaves them alone until a leader assigns, and then starts them anew",
         path.display(),
         aside.display()
     )]
@@ -70,7 +74,9 @@ impl Journal {
         let (frames, whole) = match parse(&content) {
             Ok(parsed) => parsed,
             Err(at) => {
-                let aside = path.with_extension("damaged");
+                let free =
+                    (1..).map(|number| path.with_extension(format!("damaged-{number}"))).find(|aside| !aside.exists());
+                let aside = free.unwrap_or_else(|| path.with_extension("damaged"));
                 fs::rename(path, &aside).map_err(io)?;
                 return Err(JournalError::Damaged { path: path.into(), aside, at: at as u64 });
             }
@@ -89,7 +95,8 @@ impl Journal {
         if frames.is_empty() {
             return Ok(());
         }
-        let bytes: Vec<u8> = frames.iter().flat_map(|content| frame(content)).collect();
+        let mut bytes = mark(self.bytes);
+        bytes.extend(frames.iter().flat_map(|content| frame(content)));
         self.file.write_all(&bytes)?;
         self.file.sync_data()?;
         self.bytes += bytes.len() as u64;
@@ -105,6 +112,8 @@ impl Journal {
     pub fn rewrite(&mut self, frames: &[Vec<u8>]) -> io::Result<()> {
         let mut bytes = HEADER.to_vec();
         bytes.extend(frames.iter().flat_map(|content| frame(content)));
+        // The rename comes after the sync, so the whole of it is marked.
+        bytes.extend(mark(bytes.len() as u64));
         write_file(&self.path, &bytes)?;
         self.file = OpenOptions::new().append(true).open(&self.path)?;
         self.bytes = bytes.len() as u64;
@@ -120,28 +129,45 @@ fn frame(content: &[u8]) -> Vec<u8> {
     frame
 }
 
+/// Says that everything before it was synced when this was written.
+fn mark(at: u64) -> Vec<u8> {
+    let mut mark = MARK.to_vec();
+    mark.extend_from_slice(&at.to_le_bytes());
+    mark.extend_from_slice(&crc32c::crc32c(&mark).to_le_bytes());
+    mark
+}
+
 /// The whole frames and where they end. An error is where damage begins that no crash explains.
 fn parse(content: &[u8]) -> Result<(Vec<Vec<u8>>, usize), usize> {
-    let Some(mut rest) = content.strip_prefix(HEADER.as_slice()) else {
+    if !content.starts_with(HEADER) {
         return Err(0);
-    };
-    let mut frames = Vec::new();
-    loop {
-        let at = content.len() - rest.len();
-        let Some((length, after)) = rest.split_first_chunk::<4>() else { return Ok((frames, at)) };
-        let length = u32::from_le_bytes(*length) as usize;
-        let Some((crc, after)) = after.split_first_chunk::<4>() else { return Ok((frames, at)) };
-        if length > FRAME_BYTES_MAX {
-            return Err(at);
-        }
-        let Some(frame) = after.get(..length) else { return Ok((frames, at)) };
-        if crc32c::crc32c(frame) != u32::from_le_bytes(*crc) {
-            let last = after.len() == length;
-            return if last { Ok((frames, at)) } else { Err(at) };
-        }
-        frames.push(frame.to_vec());
-        rest = &after[length..];
     }
+    let mut frames = Vec::new();
+    let mut at = HEADER.len();
+    while at < content.len() {
+        if is_mark(content, at) {
+            at += MARK_BYTES;
+        } else if let Some(frame) = frame_at(&content[at..]) {
+            at += 8 + frame.len();
+            frames.push(frame.to_vec());
+        } else if (at + 1..content.len()).any(|later| is_mark(content, later)) {
+            return Err(at);
+        } else {
+            break;
+        }
+    }
+    Ok((frames, at))
+}
+
+fn is_mark(content: &[u8], at: usize) -> bool {
+    content[at..].starts_with(MARK) && content[at..].starts_with(&mark(at as u64))
+}
+
+fn frame_at(content: &[u8]) -> Option<&[u8]> {
+    let (length, rest) = content.split_first_chunk::<4>()?;
+    let (crc, rest) = rest.split_first_chunk::<4>()?;
+    let frame = rest.get(..u32::from_le_bytes(*length) as usize)?;
+    (frame.len() <= FRAME_BYTES_MAX && crc32c::crc32c(frame) == u32::from_le_bytes(*crc)).then_some(frame)
 }
 
 #[cfg(test)]
@@ -182,20 +208,40 @@ mod tests {
     }
 
     #[test]
-    fn damage_before_the_end_is_set_aside_by_name() {
+    fn damage_before_a_mark_is_set_aside_by_name() {
         let folder = tempfile::tempdir().unwrap();
-        let (path, _) = filled(folder.path());
+        let (path, written) = filled(folder.path());
         let whole = fs::read(&path).unwrap();
-        for at in (0..whole.len() - 40).step_by(3) {
+        let marks: Vec<usize> = (0..whole.len()).filter(|at| is_mark(&whole, *at)).collect();
+        assert_eq!(marks.len(), 2);
+        for at in 0..whole.len() {
             let mut damaged = whole.clone();
             damaged[at] ^= 0x40;
             fs::write(&path, &damaged).unwrap();
             match Journal::open(&path) {
-                Err(JournalError::Damaged { aside, .. }) => assert!(aside.exists()),
-                // A length that now reaches beyond the end looks like a torn write.
-                Ok((_, frames)) => assert!(frames.len() < 19),
+                Err(JournalError::Damaged { aside, .. }) => {
+                    assert!(at < marks[1], "{at}: what may be torn is no damage");
+                    assert_eq!(fs::read(&aside).unwrap(), damaged);
+                }
+                Ok((_, frames)) => {
+                    assert!(at >= marks[1], "{at}: damage was passed over");
+                    assert_eq!(frames, written[..frames.len()]);
+                    assert!(frames.len() >= 5);
+                }
                 Err(other) => panic!("{other}"),
             }
         }
+    }
+
+    #[test]
+    fn a_rewritten_journal_is_marked_to_its_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, written) = filled(folder.path());
+        Journal::open(&path).unwrap().0.rewrite(&written).unwrap();
+        let mut content = fs::read(&path).unwrap();
+        let last = content.len() - MARK_BYTES - 1;
+        content[last] ^= 1;
+        fs::write(&path, &content).unwrap();
+        assert!(matches!(Journal::open(&path), Err(JournalError::Damaged { .. })));
     }
 }

@@ -6,6 +6,7 @@ use std::{
     fs::File,
     io,
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
 use minder_model::{
@@ -16,6 +17,10 @@ use minicbor::{CborLen, Decode, Encode, bytes::ByteVec};
 use rustix::fs::{FlockOperation, flock};
 
 use crate::journal::{Journal, JournalError};
+
+/// A folder that is held for longer than this has a slave.
+const LOCK_WAIT: Duration = Duration::from_secs(1);
+const LOCK_INTERVAL: Duration = Duration::from_millis(5);
 
 /// One line of the ledger.
 #[derive(Debug, Encode, Decode, CborLen)]
@@ -81,8 +86,7 @@ impl Ledger {
         let io = |source: io::Error| LedgerError::Io { folder: folder.into(), source };
         std::fs::create_dir_all(folder).map_err(io)?;
         let lock = File::create(folder.join("lock")).map_err(io)?;
-        flock(&lock, FlockOperation::NonBlockingLockExclusive)
-            .map_err(|_| LedgerError::InUse { folder: folder.into() })?;
+        hold(&lock).map_err(|_| LedgerError::InUse { folder: folder.into() })?;
         let (journal, frames) = Journal::open(&folder.join("ledger"))?;
         let mut ledger = Self {
             journal,
@@ -119,6 +123,11 @@ impl Ledger {
     /// The durable part of every supervisor, as it was last saved.
     pub fn records(&self) -> impl Iterator<Item = &Record> {
         self.records.values()
+    }
+
+    /// The durable part of one supervisor.
+    pub fn record(&self, key: &InstanceKey) -> Option<&Record> {
+        self.records.get(key)
     }
 
     /// Assigned items.
@@ -227,6 +236,18 @@ impl Ledger {
 
     fn write(&mut self, entry: &Entry) {
         self.pending.push(encode(entry));
+    }
+}
+
+/// A slave that was killed while it started a shim has left a child that holds its lock until it executes, which is a
+/// matter of milliseconds.
+fn hold(lock: &File) -> rustix::io::Result<()> {
+    let begin = Instant::now();
+    loop {
+        match flock(lock, FlockOperation::NonBlockingLockExclusive) {
+            Err(_) if begin.elapsed() < LOCK_WAIT => std::thread::sleep(LOCK_INTERVAL),
+            outcome => return outcome,
+        }
     }
 }
 

@@ -111,6 +111,7 @@ impl Follower {
             let read = file.read(&mut piece)?;
             if read > 0 {
                 piece.truncate(read);
+                file.seek_relative(keep_lines_whole(&mut piece))?;
                 return Ok(Some(piece));
             }
             if !self.move_on()? {
@@ -178,6 +179,17 @@ impl Follower {
     }
 }
 
+/// Cuts a full piece after its last line; gives how far the file has to go back for it.
+fn keep_lines_whole(piece: &mut Vec<u8>) -> i64 {
+    let read = piece.len();
+    if read == PIECE_BYTES
+        && let Some(end) = piece.iter().rposition(|byte| *byte == b'\n')
+    {
+        piece.truncate(end + 1);
+    }
+    piece.len() as i64 - read as i64
+}
+
 /// Where the last `lines` lines of a file begin, and how many there are, looking at most `budget` bytes back.
 fn last_lines(path: &Path, lines: u64, budget: u64) -> io::Result<(u64, u64)> {
     let mut file = File::open(path)?;
@@ -237,6 +249,17 @@ mod tests {
         ] {
             assert_eq!(all(&mut Follower::new(folder.path(), "stdout", lines)), expected, "{lines} lines");
         }
+    }
+
+    #[test]
+    fn long_output_is_cut_between_lines() {
+        let folder = tempfile::tempdir().unwrap();
+        let text: String = (0..20_000).map(|number| format!("line {number}\n")).collect();
+        fs::write(folder.path().join("stdout.log"), &text).unwrap();
+        let mut follower = Follower::new(folder.path(), "stdout", u64::MAX);
+        let pieces: Vec<Vec<u8>> = std::iter::from_fn(|| follower.next().unwrap()).collect();
+        assert!(pieces.len() > 1 && pieces.iter().all(|piece| piece.ends_with(b"\n")));
+        assert_eq!(pieces.concat(), text.as_bytes());
     }
 
     #[test]

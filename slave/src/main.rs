@@ -82,7 +82,10 @@ async fn run(settings: Settings) -> ExitCode {
     cgroups.sweep();
     let facts = machine::facts(cgroups.level());
     let events = Arc::new(Events::new());
-    let (host, handle) = Host::new(settings.clone(), ledger, cgroups, events.clone());
+    let (host, handle) = match Host::begin(settings.clone(), ledger, cgroups, events.clone()) {
+        Ok(begun) => begun,
+        Err(error) => return storage_failed(&settings, &error),
+    };
     let (samples, machine) = watch::channel(None);
     tokio::spawn(machine::sample(handle.view.clone(), settings.machine_interval, samples));
     let folders = Folders::new(&settings.data);
@@ -100,12 +103,18 @@ async fn run(settings: Settings) -> ExitCode {
     tracing::info!(host = %settings.name, data = %settings.data.display(), "slave is up");
     // Both may be dropped at their await: the process ends, and what it supervises goes on.
     tokio::select! {
-        error = host.run() => {
-            eprintln!("minder-slave: the ledger in {} cannot be written: {error}. Processes run on unsupervised; free or mend the disk, then start this slave again", settings.data.display());
-            ExitCode::from(EXIT_STORAGE)
-        }
+        error = host.run() => storage_failed(&settings, &error),
         () = told_to_end() => ExitCode::SUCCESS,
     }
+}
+
+fn storage_failed(settings: &Settings, error: &std::io::Error) -> ExitCode {
+    eprintln!(
+        "minder-slave: the ledger in {} cannot be written: {error}. Processes run on unsupervised; free or mend the disk, \
+         then start this slave again",
+        settings.data.display()
+    );
+    ExitCode::from(EXIT_STORAGE)
 }
 
 fn exit_code(problem: &LedgerError) -> u8 {

@@ -19,13 +19,15 @@ use tokio_stream::StreamExt;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
-    host::{Message, View},
+    host::{Message, Refusal, View},
     link::{Link, Stream},
     logs,
 };
 
-/// Changes of statuses are gathered for this long, so that a storm of them is a few reports; the first goes at once.
+/// In a storm of changes reports go at this pace, each with all that changed.
 const REPORT_PACE: Duration = Duration::from_millis(20);
+/// So many may go at once before: somebody waits for a start or a stop, which is two or three changes.
+const REPORT_BURST: u32 = 4;
 /// Past events that a new session is sent again.
 const EVENTS_AGAIN: usize = 200;
 /// Events in one message.
@@ -35,11 +37,16 @@ const HEARTBEATS_UNANSWERED_MAX: u64 = 3;
 /// Output that is followed at once through one session.
 const LOG_ORDERS_MAX: usize = 500;
 
+/// Said to a manager of another cluster.
+const OTHER_CLUSTER: &str = "other cluster";
+
 /// The stream has ended.
 struct Ended;
 
 /// A session, once the manager said that it leads.
 struct Session {
+    /// What the manager said of itself; believed once its cluster is known to be this slave's.
+    role: v1::Role,
     /// The cluster that has welcomed it.
     cluster: Option<ClusterId>,
     nonce: u64,
@@ -48,8 +55,15 @@ struct Session {
     reported_position: (minder_model::Revision, minder_model::Digest),
     asked_for: std::collections::BTreeSet<minder_model::Digest>,
     events_sent: u64,
-    report_not_before: Instant,
+    /// Each report moves this on by the pace; it may be ahead of the time by a burst.
+    reports_paced: Instant,
     logs: BTreeMap<String, AbortOnDropHandle<()>>,
+}
+
+impl Session {
+    fn next_report(&self) -> Instant {
+        self.reports_paced.checked_sub(REPORT_PACE * REPORT_BURST).unwrap_or(self.reports_paced)
+    }
 }
 
 /// Attends one manager until the stream ends.
@@ -75,7 +89,7 @@ impl Attendance {
         beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let in_session = self.session.as_ref().is_some_and(|session| session.cluster.is_some());
-            let report_at = self.session.as_ref().map_or_else(Instant::now, |session| session.report_not_before);
+            let report_at = self.session.as_ref().map_or_else(Instant::now, Session::next_report);
             // Every arm may be dropped at its await: streams, watches and the interval keep what they hold.
             tokio::select! {
                 message = self.stream.from_manager.next() => match message {
@@ -112,7 +126,7 @@ impl Attendance {
             Some(In::Hello(hello)) => self.on_welcome(hello).await,
             Some(In::Heartbeat(reply)) => {
                 if let Some(session) = &mut self.session {
-                    session.answered = reply.nonce;
+                    session.answered = reply.nonce.min(session.nonce);
                 }
                 Ok(())
             }
@@ -137,12 +151,13 @@ impl Attendance {
 
     /// The manager says whether it leads. A session begins with a hello, and ends when it does not any more.
     async fn on_role(&mut self, role: v1::Role) -> Result<(), Ended> {
-        if !role.leader {
+        if !role.leader || role.term < self.link.leader().borrow().0 {
             self.session = None;
             return Ok(());
         }
-        self.link.learn_managers(&role.managers);
-        if !self.link.claim(role.term, &self.stream.address) || self.session.is_some() {
+        if let Some(session) = &mut self.session {
+            session.role = role;
+            self.believe();
             return Ok(());
         }
         let view = self.link.host.view.borrow().clone();
@@ -159,6 +174,7 @@ impl Attendance {
             facts: Some(machine_facts_to_wire(&self.link.facts)),
         };
         self.session = Some(Session {
+            role,
             cluster: None,
             nonce: 0,
             answered: 0,
@@ -166,7 +182,7 @@ impl Attendance {
             reported_position: Default::default(),
             asked_for: Default::default(),
             events_sent: 0,
-            report_not_before: Instant::now(),
+            reports_paced: Instant::now(),
             logs: BTreeMap::new(),
         });
         self.send(Out::Hello(hello)).await
@@ -179,12 +195,29 @@ impl Attendance {
         }
         let Some(session) = &mut self.session else { return Ok(()) };
         let Ok(cluster) = ClusterId::new(hello.cluster_id) else { return Err(Ended) };
+        let own = self.link.host.view.borrow().cluster.clone();
+        if own.is_some_and(|own| own != cluster) {
+            tracing::error!(manager = self.stream.address, %cluster, "refused: it leads another cluster");
+            self.session = None;
+            return self.refuse(0, OTHER_CLUSTER).await;
+        }
         session.cluster = Some(cluster);
+        self.believe();
         tracing::info!(manager = self.stream.address, "session with the leader");
         self.beat().await?;
         self.report(true).await?;
         self.machine().await?;
         self.events().await
+    }
+
+    /// What a leader of this slave's own cluster says of terms and managers counts. Another's word must not: with a
+    /// higher term it would take the session away from the true leader.
+    fn believe(&mut self) {
+        let Some(Session { role, cluster: Some(_), .. }) = &self.session else { return };
+        self.link.learn_managers(&role.managers);
+        if !self.link.claim(role.term, &self.stream.address) {
+            self.session = None;
+        }
     }
 
     async fn beat(&mut self) -> Result<(), Ended> {
@@ -216,10 +249,11 @@ impl Attendance {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => {
                 let why = match error {
-                    DeltaError::Older { .. } => "older",
-                    DeltaError::SameRevisionOtherContent { .. } => "same revision, other content",
-                    DeltaError::OtherBase => "other base",
-                    DeltaError::DigestMismatch => "digest mismatch",
+                    Refusal::OtherCluster => OTHER_CLUSTER,
+                    Refusal::Delta(DeltaError::Older { .. }) => "older",
+                    Refusal::Delta(DeltaError::SameRevisionOtherContent { .. }) => "same revision, other content",
+                    Refusal::Delta(DeltaError::OtherBase) => "other base",
+                    Refusal::Delta(DeltaError::DigestMismatch) => "digest mismatch",
                 };
                 tracing::warn!(manager = self.stream.address, %error, "assignment refused");
                 self.refuse(offered, why).await
@@ -244,7 +278,7 @@ impl Attendance {
         let view = self.link.host.view.borrow().clone();
         let Some(session) = &mut self.session else { return Ok(()) };
         let report = difference(session, &view, full);
-        session.report_not_before = Instant::now() + REPORT_PACE;
+        session.reports_paced = session.reports_paced.max(Instant::now()) + REPORT_PACE;
         session.reported = view.statuses.clone();
         session.reported_position = (view.revision, view.digest);
         session.asked_for.retain(|digest| view.missing.contains(digest));

@@ -1,14 +1,15 @@
 //! Where the files of instances lie: a bundle per incarnation, one folder of logs per instance.
 
 use std::{
+    ffi::OsStr,
     fs::{self, File},
     io,
-    os::fd::AsRawFd,
+    os::{fd::AsRawFd, unix::ffi::OsStrExt},
     path::{Path, PathBuf},
 };
 
 use minder_model::{Incarnation, InstanceKey};
-use minder_shim::bundle;
+use minder_shim::{bundle, launch::Launch};
 use rustix::fs::{FlockOperation, flock};
 use tokio::net::UnixStream;
 
@@ -32,6 +33,19 @@ impl Folders {
     /// Everything of one incarnation.
     pub fn bundle(&self, key: &InstanceKey, incarnation: Incarnation) -> Bundle {
         Bundle { path: self.data.join("run").join(folder_name(key)).join(incarnation.to_string()) }
+    }
+
+    /// Every bundle there is. What bears no instance's name is not ours.
+    pub fn bundles(&self) -> Vec<(InstanceKey, Incarnation)> {
+        let named = |path: &Path| fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.file_name());
+        let run = self.data.join("run");
+        named(&run)
+            .filter_map(|folder| Some((InstanceKey::parse(folder.to_str()?).ok()?, folder)))
+            .flat_map(|(key, folder)| {
+                let numbers = named(&run.join(folder)).filter_map(|name| name.to_str()?.parse().ok());
+                numbers.map(|number| (key.clone(), Incarnation(number))).collect::<Vec<_>>()
+            })
+            .collect()
     }
 
     /// Removes what is left of an instance. What cannot be removed costs only room.
@@ -67,6 +81,12 @@ impl Bundle {
     pub fn create(&self, launch: &[u8]) -> io::Result<()> {
         fs::create_dir_all(&self.path)?;
         fs::write(self.path.join(bundle::LAUNCH), launch)
+    }
+
+    /// The cgroup that its launch names, while the launch file is there.
+    pub fn cgroup(&self) -> Option<PathBuf> {
+        let launch = Launch::decode(&fs::read(self.path.join(bundle::LAUNCH)).ok()?).ok()?;
+        Some(PathBuf::from(OsStr::from_bytes(&launch.cgroup)))
     }
 
     /// The newest record, if the shim got to write one.

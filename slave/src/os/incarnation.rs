@@ -20,7 +20,9 @@ use tokio::{
 
 use super::{bundle::Bundle, orphan::Orphan};
 
-/// A shim that was just started listens within a few milliseconds.
+/// A shim lets go of its standard output when it listens. One of a version that does not is looked for after this.
+const READY_WAIT: Duration = Duration::from_millis(100);
+/// A shim that did not say so listens within a few milliseconds.
 const CONNECT_INTERVAL: Duration = Duration::from_millis(1);
 /// After this many quick tries a shim is late because the machine is busy: look less often.
 const CONNECT_QUICK_TRIES: u32 = 100;
@@ -75,13 +77,19 @@ impl Attendant {
         let spawned = tokio::process::Command::new(&*shim)
             .arg(self.bundle.path())
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
+            .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .env_clear()
             .kill_on_drop(false)
             .spawn();
         match spawned {
-            Ok(child) => self.attend(Some(child)).await,
+            Ok(mut child) => {
+                if let Some(mut ready) = child.stdout.take() {
+                    // Whatever comes of it, the next thing is to look.
+                    let _ = tokio::time::timeout(READY_WAIT, ready.read(&mut [0])).await;
+                }
+                self.attend(Some(child)).await;
+            }
             Err(error) => {
                 let failure = StartFailure {
                     step: "shim".into(),

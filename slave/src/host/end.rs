@@ -1,0 +1,75 @@
+//! From a shim's last record to the end that a supervisor takes note of, and the sentence a user reads.
+
+use std::io;
+
+use minder_model::{ExitStatus, Incarnation, RunSpec, Signal, StartFailure};
+use minder_shim::{
+    identity,
+    record::{End, Record, Stage, Step},
+};
+use minder_supervisor::Ended;
+
+use crate::clock::now;
+
+/// What a shim's last record says; without one, or with one of before a reboot, what can honestly be said.
+pub fn ended(incarnation: Incarnation, record: Option<&Record>, run_spec: Option<&RunSpec>) -> Ended {
+    let now_ms = now().wall_ms;
+    let Some(record) = record else {
+        return Ended {
+            incarnation,
+            status: ExitStatus::Unknown,
+            start_failure: None,
+            started_at_ms: now_ms,
+            ended_at_ms: now_ms,
+            cpu_ms: 0,
+            memory_peak_bytes: 0,
+        };
+    };
+    let rebooted = record.boot_id != identity::boot_id();
+    let status = match record.end {
+        End::Code(code) => ExitStatus::Code(code),
+        End::Signal(number, core) => Signal::from_number(i64::from(number))
+            .map_or(ExitStatus::Unknown, |signal| ExitStatus::Signal(signal, core)),
+        End::None if rebooted => ExitStatus::Reboot,
+        End::None => ExitStatus::Unknown,
+    };
+    let start_failure = (record.stage == Stage::StartFailed || record.failed_step != Step::None)
+        .then(|| start_failure(record.failed_step, record.failed_errno, run_spec));
+    Ended {
+        incarnation,
+        status,
+        start_failure,
+        started_at_ms: record.started_at_ms,
+        ended_at_ms: if record.ended_at_ms > 0 { record.ended_at_ms } else { now_ms },
+        cpu_ms: record.cpu_ms,
+        memory_peak_bytes: record.memory_peak_bytes,
+    }
+}
+
+/// The end of an incarnation that had no shim.
+pub fn failed(incarnation: Incarnation, failure: StartFailure) -> Ended {
+    Ended { start_failure: Some(failure), ..ended(incarnation, None, None) }
+}
+
+/// Says which step failed on what, and the kernel's reason.
+fn start_failure(step: Step, errno: i32, run_spec: Option<&RunSpec>) -> StartFailure {
+    let reason = io::Error::from_raw_os_error(errno);
+    let spec = run_spec.map(RunSpec::spec);
+    let named = |field: Option<&String>| field.cloned().unwrap_or_default();
+    let message = match step {
+        Step::Exec => format!("{}: {reason}", named(spec.map(|spec| &spec.command))),
+        Step::User if errno == libc::ENOENT => {
+            format!("no such user: {}", named(spec.and_then(|spec| spec.user.as_ref())))
+        }
+        Step::Group if errno == libc::ENOENT => {
+            format!("no such group: {}", named(spec.and_then(|spec| spec.group.as_ref())))
+        }
+        Step::WorkingDirectory => {
+            format!("working_directory {}: {reason}", named(spec.and_then(|spec| spec.working_directory.as_ref())))
+        }
+        Step::Daemon if errno == libc::ETIMEDOUT => "the launcher did not end in time".into(),
+        Step::Daemon => "the launcher ended and left no process behind".into(),
+        _ => format!("{}: {reason}", step.word()),
+    };
+    StartFailure { step: step.word().into(), errno, message }
+}

@@ -1,0 +1,11 @@
+//! The real slave with real shims and processes, before a pretended manager: what it takes from whom, what it does for
+//! processes, and what it tells.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod at_most_one;
+mod fence;
+mod life;
+mod logs;
+mod many;
+mod stage;
+mod takeover;

@@ -1,0 +1,376 @@
+//! A pretended manager and the real slave. The pretended one can do what no real leader should: send the past,
+//! contradict itself, speak for another cluster.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::{BufRead, BufReader},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use minder_model::{
+    Assignment, Digest, Generation, HostName, InstanceKey, Item, ProcessName, Revision, RunSpec, Spec, Wanted,
+};
+use minder_proto::v1::{self, from_slave::Message as FromSlave, slave_server, to_slave::Message as ToSlave};
+use nix::{sys::signal::Signal, unistd::Pid};
+use tokio::sync::mpsc;
+use tokio_stream::{StreamExt, wrappers::ReceiverStream};
+use tonic::{Request, Response, Status, Streaming};
+
+pub const DEADLINE: Duration = Duration::from_secs(20);
+pub const CLUSTER: &str = "cluster-1";
+
+/// One stream that the slave has opened.
+struct Attended {
+    to_slave: mpsc::Sender<Result<v1::ToSlave, Status>>,
+    from_slave: mpsc::Receiver<FromSlave>,
+}
+
+struct Service {
+    attended: mpsc::Sender<Attended>,
+    pushed: mpsc::Sender<v1::LogPush>,
+}
+
+#[tonic::async_trait]
+impl slave_server::Slave for Service {
+    type AttendStream = ReceiverStream<Result<v1::ToSlave, Status>>;
+
+    async fn attend(&self, request: Request<Streaming<v1::FromSlave>>) -> Result<Response<Self::AttendStream>, Status> {
+        let (to_slave, out) = mpsc::channel(64);
+        let (heard, from_slave) = mpsc::channel(1_024);
+        let mut stream = request.into_inner();
+        tokio::spawn(async move {
+            while let Some(Ok(message)) = stream.next().await {
+                if let Some(message) = message.message
+                    && heard.send(message).await.is_err()
+                {
+                    return;
+                }
+            }
+        });
+        self.attended.send(Attended { to_slave, from_slave }).await.unwrap();
+        Ok(Response::new(ReceiverStream::new(out)))
+    }
+
+    async fn push_logs(&self, pushes: Request<Streaming<v1::LogPush>>) -> Result<Response<v1::LogPushReply>, Status> {
+        let mut pushes = pushes.into_inner();
+        while let Some(Ok(push)) = pushes.next().await {
+            self.pushed.send(push).await.unwrap();
+        }
+        // An empty word tells that this stream has ended.
+        self.pushed.send(v1::LogPush::default()).await.unwrap();
+        Ok(Response::new(v1::LogPushReply {}))
+    }
+}
+
+/// A pretended manager with one slave.
+pub struct Stage {
+    pub folder: tempfile::TempDir,
+    address: String,
+    streams: mpsc::Receiver<Attended>,
+    stream: Option<Attended>,
+    pub slave: Option<Child>,
+    pub nonce: u64,
+    /// What the reports of this session add up to.
+    pub seen: BTreeMap<String, v1::InstanceStatus>,
+    pub machine: Option<v1::MachineUsage>,
+    pub events: Vec<v1::SlaveEvent>,
+    pub pushed: mpsc::Receiver<v1::LogPush>,
+    /// What the slave was last made to hold.
+    pub held: Assignment,
+}
+
+impl Stage {
+    pub async fn set() -> Self {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let (attended, streams) = mpsc::channel(8);
+        let (push, pushed) = mpsc::channel(1_024);
+        let service = slave_server::SlaveServer::new(Service { attended, pushed: push });
+        let server = tonic::transport::Server::builder().add_service(service);
+        // As managers do, without the kernel's waiting for more to send.
+        let incoming = tonic::transport::server::TcpIncoming::from(listener).with_nodelay(Some(true));
+        tokio::spawn(server.serve_with_incoming(incoming));
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("slave.toml"), "heartbeat_interval_ms = 200\nmachine_interval_ms = 200\n")
+            .unwrap();
+        let mut stage = Self {
+            folder,
+            address,
+            streams,
+            stream: None,
+            slave: None,
+            nonce: 0,
+            seen: BTreeMap::new(),
+            machine: None,
+            events: Vec::new(),
+            pushed,
+            held: Assignment::empty(host()),
+        };
+        stage.start_slave();
+        stage
+    }
+
+    pub fn start_slave(&mut self) {
+        let managers = self.address.clone();
+        self.start_slave_with(&managers);
+    }
+
+    /// A slave whose managers are all gone.
+    pub fn start_slave_alone(&mut self) {
+        // Nothing listens on port 1.
+        self.start_slave_with("127.0.0.1:1");
+    }
+
+    fn start_slave_with(&mut self, managers: &str) {
+        let log = self.folder.path().join("slave.log");
+        let errors = fs::File::create(&log).unwrap();
+        let mut slave = self.command(managers).stdout(Stdio::piped()).stderr(errors).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(slave.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        assert!(line.starts_with("ready"), "{line}{}", fs::read_to_string(log).unwrap());
+        self.slave = Some(slave);
+    }
+
+    pub fn command(&self, managers: &str) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_minder-slave"));
+        command.arg("--config").arg(self.folder.path().join("slave.toml"));
+        command.args(["--name", "h", "--managers", managers, "--shim"]).arg(shim());
+        command.arg("--data").arg(self.data());
+        command
+    }
+
+    pub fn data(&self) -> PathBuf {
+        self.folder.path().join("slave")
+    }
+
+    pub fn kill_slave(&mut self) {
+        self.stream = None;
+        if let Some(mut slave) = self.slave.take() {
+            slave.kill().unwrap();
+            slave.wait().unwrap();
+        }
+    }
+
+    /// Takes the slave's next stream and opens a session on it; gives its hello.
+    pub async fn open(&mut self, term: u64) -> v1::Hello {
+        let hello = self.lead(term, CLUSTER).await;
+        self.hear(|message| if let FromSlave::Report(report) = message { report.full.then_some(()) } else { None })
+            .await;
+        hello
+    }
+
+    /// Takes the slave's next stream and leads a cluster on it.
+    pub async fn lead(&mut self, term: u64, cluster: &str) -> v1::Hello {
+        // What an attempt before this one left behind is passed over.
+        self.stream = None;
+        self.stream = tokio::time::timeout(DEADLINE, self.streams.recv()).await.unwrap();
+        self.claim(term, cluster).await
+    }
+
+    /// Says that it leads, on the stream that there is.
+    pub async fn claim(&mut self, term: u64, cluster: &str) -> v1::Hello {
+        let role =
+            v1::Role { leader: true, term, managers: vec![self.address.clone()], leader_address: self.address.clone() };
+        self.say(ToSlave::Role(role)).await;
+        let hello = self.hear(|message| if let FromSlave::Hello(hello) = message { Some(hello) } else { None }).await;
+        let reply = v1::HelloReply { cluster_id: cluster.into(), ..Default::default() };
+        self.say(ToSlave::Hello(reply)).await;
+        hello
+    }
+
+    pub async fn say(&self, message: ToSlave) {
+        self.stream.as_ref().unwrap().to_slave.send(Ok(v1::ToSlave { message: Some(message) })).await.unwrap();
+    }
+
+    /// Waits for a message that `choose` takes, answering heartbeats meanwhile.
+    pub async fn hear<T>(&mut self, mut choose: impl FnMut(FromSlave) -> Option<T>) -> T {
+        let found = async {
+            loop {
+                let message = self.next().await;
+                if let Some(found) = choose(message) {
+                    return found;
+                }
+            }
+        };
+        tokio::time::timeout(DEADLINE, found).await.expect("not heard in time")
+    }
+
+    /// Waits until what was heard is as `choose` wants it.
+    pub async fn until<T>(&mut self, what: &str, mut choose: impl FnMut(&Self) -> Option<T>) -> T {
+        let begin = std::time::Instant::now();
+        loop {
+            if let Some(found) = choose(self) {
+                return found;
+            }
+            let left = DEADLINE.saturating_sub(begin.elapsed());
+            let heard = tokio::time::timeout(left, self.next()).await;
+            assert!(heard.is_ok(), "not in time: {what}; seen {:?}", self.seen);
+        }
+    }
+
+    async fn next(&mut self) -> FromSlave {
+        let message = self.stream.as_mut().unwrap().from_slave.recv().await.expect("the stream has ended");
+        match &message {
+            FromSlave::Heartbeat(heartbeat) => {
+                self.nonce = heartbeat.nonce;
+                self.say(ToSlave::Heartbeat(v1::HeartbeatReply { nonce: heartbeat.nonce })).await;
+            }
+            FromSlave::Report(report) => {
+                if report.full {
+                    self.seen.clear();
+                }
+                for status in &report.statuses {
+                    self.seen.insert(format!("{}:{}", status.process, status.index), status.clone());
+                }
+                for gone in &report.gone {
+                    self.seen.remove(&if gone.contains(':') { gone.clone() } else { format!("{gone}:1") });
+                }
+            }
+            FromSlave::Machine(machine) => self.machine = machine.usage.clone(),
+            FromSlave::Events(events) => self.events.extend(events.events.iter().cloned()),
+            FromSlave::Hello(_) | FromSlave::Refused(_) | FromSlave::SpecsWanted(_) => {}
+        }
+        message
+    }
+
+    pub async fn assign(&mut self, nonce: u64, assignment: &Assignment, base: Option<&Assignment>, specs: &[&RunSpec]) {
+        let delta = minicbor::to_vec(assignment.delta_from(base)).unwrap().into();
+        let run_specs = specs.iter().map(|spec| spec.to_bytes().into()).collect();
+        self.say(ToSlave::Assignment(v1::Assignment { nonce, delta, run_specs })).await;
+    }
+
+    /// Makes the slave hold a changed assignment, at the next revision; gives that.
+    pub async fn want(&mut self, specs: &[&RunSpec], change: impl FnOnce(&mut Assignment)) -> Revision {
+        let before = self.held.clone();
+        self.held.revision = Revision(before.revision.0 + 1);
+        change(&mut self.held);
+        let (held, wanted) = (self.held.clone(), self.held.revision.0);
+        loop {
+            let nonce = self.fresh_nonce().await;
+            self.assign(nonce, &held, Some(&before).filter(|base| base.revision > Revision::ZERO), specs).await;
+            let taken = self
+                .hear(|message| match message {
+                    FromSlave::Report(report) if report.assignment_revision == wanted => Some(true),
+                    // On a busy machine two heartbeats may have gone by.
+                    FromSlave::Refused(refused) => {
+                        assert_eq!(refused.why, "stale nonce");
+                        Some(false)
+                    }
+                    _ => None,
+                })
+                .await;
+            if taken {
+                return Revision(wanted);
+            }
+        }
+    }
+
+    /// Assigns these specs as well, to run.
+    pub async fn start(&mut self, specs: &[&RunSpec]) {
+        self.want(specs, |assignment| {
+            for spec in specs {
+                let key = InstanceKey::new(spec.spec().name.clone(), 1);
+                assignment.items.insert(key, item(spec.digest(), Wanted::Running));
+            }
+        })
+        .await;
+    }
+
+    /// Changes one instance's item.
+    pub async fn change(&mut self, name: &str, change: impl FnOnce(Revision, &mut Item)) {
+        self.want(&[], |assignment| {
+            let revision = assignment.revision;
+            change(revision, assignment.items.get_mut(&InstanceKey::parse(name).unwrap()).unwrap());
+        })
+        .await;
+    }
+
+    /// Waits until an instance is in this phase; gives its status.
+    pub async fn phase(&mut self, name: &str, phase: v1::Phase) -> v1::InstanceStatus {
+        let key = format!("{name}:1");
+        self.until(&format!("{name} is {phase:?}"), |stage| {
+            stage.seen.get(&key).filter(|status| status.phase() == phase).cloned()
+        })
+        .await
+    }
+
+    pub async fn refused(&mut self) -> String {
+        self.hear(|message| if let FromSlave::Refused(refused) = message { Some(refused.why) } else { None }).await
+    }
+
+    pub async fn fresh_nonce(&mut self) -> u64 {
+        self.hear(|message| if let FromSlave::Heartbeat(heartbeat) = message { Some(heartbeat.nonce) } else { None })
+            .await
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        self.kill_slave();
+        // What it left running is known by its bundle's folder.
+        for pid in shims(&self.data()) {
+            minder_shim::tree::kill(pid, Path::new(""));
+            kill(pid, Signal::SIGKILL);
+        }
+    }
+}
+
+/// The shims that work below a folder.
+pub fn shims(folder: &Path) -> Vec<u32> {
+    let begin = format!("minder-shim {}", folder.display());
+    let processes = fs::read_dir("/proc").unwrap().flatten();
+    let shims = processes.filter(|process| {
+        let line = fs::read(process.path().join("cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&line).replace('\0', " ").contains(&begin)
+    });
+    shims.filter_map(|process| process.file_name().to_str()?.parse().ok()).collect()
+}
+
+/// Sends a signal to a process that may be gone.
+pub fn kill(pid: u32, signal: Signal) {
+    let _ = nix::sys::signal::kill(Pid::from_raw(pid as i32), signal);
+}
+
+/// Whether a process lives; a zombie does not.
+pub fn is_alive(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit(')').next().and_then(|rest| rest.trim_start().chars().next()).is_some_and(|state| state != 'Z')
+}
+
+/// Waits for something that no report tells.
+pub async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let begin = std::time::Instant::now();
+    while !holds() {
+        assert!(begin.elapsed() < DEADLINE, "not in time: {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// The shim lies beside the slave; `cargo build` makes both.
+fn shim() -> PathBuf {
+    let shim = Path::new(env!("CARGO_BIN_EXE_minder-slave")).with_file_name("minder-shim");
+    assert!(shim.exists(), "there is no {}; say cargo build first", shim.display());
+    shim
+}
+
+pub fn host() -> HostName {
+    HostName::new("h").unwrap()
+}
+
+/// A spec that counts as running soon and is restarted soon.
+pub fn spec(name: &str, command: &str, args: &[&str]) -> Spec {
+    let mut spec = Spec::new(ProcessName::new(name).unwrap(), command);
+    spec.args = args.iter().map(ToString::to_string).collect();
+    spec.start.healthy_after = minder_model::Millis(50);
+    spec.restart.delay = minder_model::Millis(50);
+    spec.restart.jitter_percent = 0;
+    spec
+}
+
+pub fn item(spec: Digest, wanted: Wanted) -> Item {
+    let zero = Revision::ZERO;
+    Item { generation: Generation(1), spec, wanted, restart_at: zero, retry_at: zero, signal: None }
+}
