@@ -82,7 +82,7 @@ impl v1::control_server::Control for ControlService {
         &self,
         request: Request<v1::GetProcessesRequest>,
     ) -> Result<Response<v1::GetProcessesReply>, Status> {
-        answer(&self.core, processes::get(&self.core, request.into_inner()).await)
+        answer(&self.core, processes::get(&self.core, request).await)
     }
 
     async fn list_instances(

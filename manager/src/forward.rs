@@ -24,6 +24,8 @@ const SERVICE: &str = "/minder.v1.Control/";
 const ANSWERED_HERE: [&str; 4] = ["Init", "Watch", "GetManagers", "GetProcesses"];
 /// How long a call waits for a leader to be known: an election and some room.
 const LEADER_DEADLINE: Duration = Duration::from_secs(2);
+/// How long a leader that has handed over may still answer what it was asked before; one that lives needs less.
+const LAST_WORDS: Duration = Duration::from_millis(100);
 
 /// Connections to leaders, kept warm by address.
 #[derive(Default)]
@@ -46,17 +48,6 @@ impl Leader {
     }
 }
 
-/// The leader's client address, waiting a little while an election goes on.
-pub async fn leader_address(core: &Core) -> Result<String, Status> {
-    let mut leadership = core.node.leadership();
-    let known = leadership.wait_for(|now| now.leader.is_some());
-    match tokio::time::timeout(LEADER_DEADLINE, known).await {
-        Ok(Ok(now)) => Ok(now.leader.as_ref().map(|leader| leader.client_address.clone()).unwrap_or_default()),
-        Ok(Err(_)) => Err(Status::unavailable("this manager is stopping")),
-        Err(_) => Err(no_leader(core)),
-    }
-}
-
 /// What is said when there is nobody to ask.
 pub fn no_leader(core: &Core) -> Status {
     if core.node.raft().is_none() {
@@ -71,6 +62,11 @@ pub fn no_leader(core: &Core) -> Status {
 pub fn mark_forwarded<T>(mut request: tonic::Request<T>) -> tonic::Request<T> {
     request.metadata_mut().insert(FORWARDED, tonic::metadata::MetadataValue::from_static("1"));
     request
+}
+
+/// Whether a request has been passed on by another manager.
+pub fn is_forwarded<T>(request: &tonic::Request<T>) -> bool {
+    request.metadata().contains_key(FORWARDED)
 }
 
 /// Puts the hop in front of a service.
@@ -126,7 +122,10 @@ where
             let forwarded = request.headers().contains_key(FORWARDED);
             match leader_elsewhere(&core, forwarded).await {
                 Ok(None) => inner.call(request).await,
-                Ok(Some(channel)) => Ok(pass_on(channel, request).await.unwrap_or_else(Status::into_http)),
+                Ok(Some(leader)) => {
+                    let answer = pass_on(leader.channel, request);
+                    Ok(while_leading(&core, leader.id, answer).await.unwrap_or_else(Status::into_http))
+                }
                 Err(status) => Ok(status.into_http()),
             }
         })
@@ -137,8 +136,17 @@ fn is_for_leader(path: &str) -> bool {
     path.strip_prefix(SERVICE).is_some_and(|method| !ANSWERED_HERE.contains(&method))
 }
 
-/// The channel to the leader when that is somebody else; `None` when this manager leads.
-async fn leader_elsewhere(core: &Core, forwarded: bool) -> Result<Option<Channel>, Status> {
+/// The leader, when that is another manager.
+pub struct Elsewhere {
+    /// Its node id.
+    pub id: u64,
+    /// The way to it.
+    pub channel: Channel,
+}
+
+/// The leader when that is somebody else, waiting a little while an election goes on; `None` when this manager leads.
+/// A request that has been `forwarded` is not for anybody else any more.
+pub async fn leader_elsewhere(core: &Core, forwarded: bool) -> Result<Option<Elsewhere>, Status> {
     let mut leadership = core.node.leadership();
     let settled = leadership.wait_for(|now| now.leading || now.leader.as_ref().is_some_and(|leader| !leader.own));
     let settled = match tokio::time::timeout(LEADER_DEADLINE, settled).await {
@@ -151,8 +159,34 @@ async fn leader_elsewhere(core: &Core, forwarded: bool) -> Result<Option<Channel
         _ if forwarded => {
             Err(Status::unavailable("the manager this was passed on to does not lead any more; try again"))
         }
-        Some(leader) => core.leader.channel(&leader.client_address).map(Some),
+        Some(leader) => {
+            let channel = core.leader.channel(&leader.client_address)?;
+            Ok(Some(Elsewhere { id: leader.id, channel }))
+        }
         None => Err(no_leader(core)),
+    }
+}
+
+/// The leader's answer. A leader that is frozen or cut off keeps its connections and says nothing: once somebody else
+/// leads, it is waited for no longer.
+pub async fn while_leading<T>(
+    core: &Core,
+    leader: u64,
+    answer: impl Future<Output = Result<T, Status>>,
+) -> Result<T, Status> {
+    let mut leadership = core.node.leadership();
+    let succeeded = async {
+        // An error means that this manager stops, which ends the wait as well.
+        let _ = leadership.wait_for(|now| now.leader.as_ref().is_some_and(|other| other.id != leader)).await;
+        tokio::time::sleep(LAST_WORDS).await;
+    };
+    tokio::select! {
+        biased;
+        answer = answer => answer,
+        () = succeeded => Err(Status::unavailable(
+            "the leader that was asked leads no longer and has not answered; whether a write happened is unknown, \
+             repeating it with its request id is safe",
+        )),
     }
 }
 

@@ -94,6 +94,28 @@ fn a_killed_leader_loses_nothing_and_comes_back_as_a_follower() {
 }
 
 #[test]
+fn a_frozen_leader_is_not_waited_for_once_somebody_else_leads() {
+    run(async {
+        let cluster = Cluster::form("").await;
+        let frozen = cluster.leader().await;
+        let follower = &cluster.managers[cluster.followers().await[0]];
+        follower.write("before").await.unwrap();
+        cluster.managers[frozen].signal(Signal::STOP);
+        // Its connection stays open, so only a change of leaders can end these.
+        let mut control = follower.control();
+        let (write, read) =
+            tokio::join!(follower.write("during"), control.get_processes(v1::GetProcessesRequest::default()));
+        for refused in [write.err(), read.err()].into_iter().flatten() {
+            assert!(refused.message().contains("leads no longer"), "{refused}");
+        }
+        eventually("the same write is taken", || async { follower.write("during").await.is_ok() }).await;
+        cluster.managers[frozen].signal(Signal::CONT);
+        cluster.check_in_step().await;
+        assert_eq!(follower.names().await, ["before", "during"]);
+    });
+}
+
+#[test]
 fn a_manager_that_missed_more_than_is_kept_is_sent_a_snapshot() {
     run(async {
         let mut cluster = Cluster::form("[raft]\nsnapshot_every_entries = 20\nkeep_entries = 5").await;

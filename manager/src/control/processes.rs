@@ -1,5 +1,7 @@
 //! Declared processes: linearizable from the leader, or stale from whoever is asked.
 
+use std::time::Duration;
+
 use minder_model::{HostName, InstanceKey, InstanceRef, Selection};
 use minder_proto::{convert, v1};
 use minder_state::{ProcessRecord, State};
@@ -8,22 +10,27 @@ use tonic::Status;
 use super::{linearize, wire};
 use crate::{
     core::Core,
-    forward::{leader_address, mark_forwarded},
+    forward::{is_forwarded, leader_elsewhere, mark_forwarded, while_leading},
 };
 
-pub async fn get(core: &Core, request: v1::GetProcessesRequest) -> Result<v1::GetProcessesReply, Status> {
-    let stale = request.options.as_ref().is_some_and(|options| options.stale);
-    let leading = core.node.leadership().borrow().leading;
-    if !stale && !leading {
-        let channel = core.leader.channel(&leader_address(core).await?)?;
-        let mut leader =
-            v1::control_client::ControlClient::new(channel).max_decoding_message_size(minder_model::MESSAGE_BYTES_MAX);
-        // A follower that is asked in the leader's place answers by itself: it must not pass the call on again.
-        let mut request = mark_forwarded(tonic::Request::new(request));
-        request.set_timeout(std::time::Duration::from_secs(5));
-        return leader.get_processes(request).await.map(tonic::Response::into_inner);
-    }
-    if !stale {
+/// How long the leader may take; it answers from memory.
+const LEADER_DEADLINE: Duration = Duration::from_secs(5);
+
+pub async fn get(
+    core: &Core,
+    request: tonic::Request<v1::GetProcessesRequest>,
+) -> Result<v1::GetProcessesReply, Status> {
+    let forwarded = is_forwarded(&request);
+    let request = request.into_inner();
+    if !request.options.as_ref().is_some_and(|options| options.stale) {
+        if let Some(leader) = leader_elsewhere(core, forwarded).await? {
+            let mut control = v1::control_client::ControlClient::new(leader.channel)
+                .max_decoding_message_size(minder_model::MESSAGE_BYTES_MAX);
+            let mut request = mark_forwarded(tonic::Request::new(request));
+            request.set_timeout(LEADER_DEADLINE);
+            let reply = while_leading(core, leader.id, control.get_processes(request)).await?;
+            return Ok(reply.into_inner());
+        }
         linearize(core).await?;
     }
     let selection = wire::selection(request.selection, true)?;
