@@ -124,49 +124,19 @@ impl Client {
     where
         F: Future<Output = Result<Response<R>, Status>>,
     {
-        let mut attempts = Attempts::new(self);
-        loop {
-            let left = attempts.left();
-            let address = self.lock().pick();
-            let verdict = match self.connected(&address, left).await {
-                Err(why) => {
-                    self.lock().failed(&address, false);
-                    Verdict::Again(why)
-                }
-                Ok(control) => {
-                    attempts.heard = Instant::now();
-                    let limit = left.min(ATTEMPT);
-                    let mut message = Request::new(request.clone());
-                    message.set_timeout(limit);
-                    let answer = timeout(limit, send(control, message)).await;
-                    let late = |_| Status::deadline_exceeded(format!("no answer within {} s", limit.as_secs_f32()));
-                    match answer.map_err(late).and_then(|answer| answer) {
-                        Ok(response) => {
-                            let response = response.into_inner();
-                            if let Some(position) = leader(&response) {
-                                self.lock().learn_leader(&position.leader_address);
-                            }
-                            return Ok(response);
-                        }
-                        Err(status) => self.learn(&address, &status),
-                    }
-                }
-            };
-            match verdict {
-                Verdict::Final(error) => return Err(error),
-                Verdict::Again(why) => attempts.note(address, why),
-                Verdict::AgainUnsure(why) => {
-                    attempts.unsure = true;
-                    attempts.note(address, why);
-                }
-            }
-            if !attempts.pause().await {
-                return Err(attempts.give_up(request_id));
-            }
+        let send = |control, limit| {
+            let mut message = Request::new(request.clone());
+            message.set_timeout(limit);
+            send(control, message)
+        };
+        let (_, reply) = self.attempt(request_id, send).await?;
+        if let Some(position) = leader(&reply) {
+            self.lock().learn_leader(&position.leader_address);
         }
+        Ok(reply)
     }
 
-    /// Opens a stream: the opening is repeated like a read, what comes after is the caller's.
+    /// Opens a stream: the opening is repeated like a read, what comes after is the caller's. Also says whose it is.
     pub(crate) async fn open<Q: Clone, R, F>(
         &self,
         request: Q,
@@ -174,6 +144,19 @@ impl Client {
     ) -> Result<(String, tonic::Streaming<R>), Error>
     where
         F: Future<Output = Result<Response<tonic::Streaming<R>>, Status>>,
+    {
+        // No limit goes with the request: it would be the whole stream's.
+        self.attempt(None, |control, _| send(control, Request::new(request.clone()))).await
+    }
+
+    /// Asks one manager after the other, each within a limit, until one answers for good. Also says which one did.
+    async fn attempt<R, F>(
+        &self,
+        request_id: Option<&str>,
+        send: impl Fn(Control, Duration) -> F,
+    ) -> Result<(String, R), Error>
+    where
+        F: Future<Output = Result<Response<R>, Status>>,
     {
         let mut attempts = Attempts::new(self);
         loop {
@@ -188,7 +171,7 @@ impl Client {
                     attempts.heard = Instant::now();
                     let limit = left.min(ATTEMPT);
                     let late = |_| Status::deadline_exceeded(format!("no answer within {} s", limit.as_secs_f32()));
-                    match timeout(limit, send(control, Request::new(request.clone()))).await.map_err(late) {
+                    match timeout(limit, send(control, limit)).await.map_err(late) {
                         Ok(Ok(response)) => return Ok((address, response.into_inner())),
                         Ok(Err(status)) | Err(status) => self.learn(&address, &status),
                     }
@@ -196,10 +179,14 @@ impl Client {
             };
             match verdict {
                 Verdict::Final(error) => return Err(error),
-                Verdict::Again(why) | Verdict::AgainUnsure(why) => attempts.note(address, why),
+                Verdict::Again(why) => attempts.note(address, why),
+                Verdict::AgainUnsure(why) => {
+                    attempts.unsure = true;
+                    attempts.note(address, why);
+                }
             }
             if !attempts.pause().await {
-                return Err(attempts.give_up(None));
+                return Err(attempts.give_up(request_id));
             }
         }
     }
