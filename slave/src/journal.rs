@@ -2,9 +2,9 @@
 //! append and one sync; when the file has grown, the whole ledger is written anew.
 //!
 //! Each append begins with a mark that names its own place. It is written only after the sync of everything before it,
-//! so damage before a mark is never what a crash leaves, and damage after the last mark may be: that end is cut off, for
-//! nothing acted on it. Damage before a mark is something else: the file is set aside under another name and the slave says so and stops, for acting on half a ledger could
-//! start what was stopped.
+//! so damage before a mark is never what a crash leaves: the file is set aside under another name and the slave says so
+//! and stops, for acting on half a ledger could start what was stopped. Damage after the last mark may be a crash's: that
+//! end is cut off, for nothing acted on it.
 
 use std::{
     fs::{self, File, OpenOptions},

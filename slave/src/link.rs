@@ -151,7 +151,8 @@ impl Link {
         self.leader.subscribe()
     }
 
-    /// A manager of this slave's cluster says that it leads in this term. `true` when nobody is known to lead in a later one.
+    /// A manager of this slave's cluster says that it leads in this term. `true` when nobody is known to lead in a later
+    /// one.
     pub fn claim(&self, term: u64, address: &str) -> bool {
         let mut leads = false;
         self.leader.send_if_modified(|(best, whose)| {

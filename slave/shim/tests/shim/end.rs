@@ -116,12 +116,19 @@ fn a_daemon_by_pid_file_is_found_and_its_own_code_is_told() {
 
 #[test]
 fn a_daemon_without_pid_file_is_the_one_that_stays_and_not_the_one_between() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("pid");
     // The launcher is gone before the process between has forked: that one is no daemon, its child is.
-    let script = r#"exec perl -e 'exit 0 if fork; setpgrp; select(undef,undef,undef,0.3); exit 0 if fork; $SIG{TERM}=sub{exit 9}; while(1){select(undef,undef,undef,0.05)}'"#;
-    let mut shim = Shim::start(daemon("", 5_000, script));
+    let script = format!(
+        "exec perl -e 'exit 0 if fork; setpgrp; select(undef,undef,undef,0.3); exit 0 if fork; $SIG{{TERM}}=sub{{exit 9}}; \
+         open(F,\">{}\"); print F \"$$\\n\"; close F; while(1){{select(undef,undef,undef,0.05)}}'",
+        file.display()
+    );
+    let mut shim = Shim::start(daemon("", 5_000, &script));
     shim.until_running();
-    std::thread::sleep(std::time::Duration::from_millis(600));
-    let record = shim.on_disk();
+    // For a moment the one between may count, as it is the oldest; its end is not the daemon's.
+    let stays = number_in(&file);
+    let record = wait_for("the one that stays", || Some(shim.on_disk()).filter(|record| record.main_pid == stays));
     assert_eq!(record.stage, Stage::Running, "{record:?}");
     assert!(identity::is_alive(record.main_pid, record.main_ticks));
     shim.send(Request::Signal { signal: libc::SIGTERM, scope: Scope::Main });
