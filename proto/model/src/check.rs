@@ -3,7 +3,7 @@
 use alloc::{collections::BTreeMap, format, string::String, vec::Vec};
 use core::fmt;
 
-use crate::{digest::encode, duration::Millis, limits::*, spec::Spec};
+use crate::{duration::Millis, limits::*, spec::Spec, stored::encode};
 
 /// One complaint about one field.
 #[derive(Debug, Clone, PartialEq, Eq)]

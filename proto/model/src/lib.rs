@@ -21,6 +21,7 @@ mod selection;
 mod signal;
 mod size;
 mod spec;
+mod stored;
 
 pub use assignment::{Assignment, AssignmentDelta, DeltaError, Item, SignalOrder, Wanted};
 pub use check::{FieldError, FieldErrors, check_labels, check_spec, warnings};
@@ -38,3 +39,4 @@ pub use selection::{Selection, SelectionError};
 pub use signal::Signal;
 pub use size::Bytes;
 pub use spec::{Daemon, Limit, LogFull, Logs, Override, Restart, RestartPolicy, RunSpec, Spec, Start, Stop, StopScope};
+pub use stored::{encode, encode_after};

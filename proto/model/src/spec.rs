@@ -21,8 +21,9 @@ pub use self::{
     policy::{Daemon, LogFull, Logs, Restart, RestartPolicy, Start, Stop, StopScope},
 };
 use crate::{
-    digest::{Digest, encode},
+    digest::Digest,
     id::{HostName, ProcessName},
+    stored::encode,
 };
 
 /// How a process is to be run, and where. Immutable once written.
