@@ -4,11 +4,12 @@
 use std::{
     io,
     sync::{Arc, PoisonError, RwLock},
+    time::{Duration, Instant},
 };
 
 use futures::StreamExt;
 use minder_model::Revision;
-use minder_state::{Applied, Reply, State};
+use minder_state::{Applied, Reply, RowChange, State};
 use openraft::{
     EntryPayload, OptionalSend, RaftSnapshotBuilder,
     storage::{ApplyResponder, EntryResponder, RaftStateMachine, Snapshot},
@@ -32,8 +33,12 @@ pub(crate) const STATE_HASH_KEY: &[u8] = b"state-hash";
 
 /// Entries applied in one batch: replies of a long backlog are not held back for its end, and a batch stays small.
 const BATCH_ENTRIES_MAX: usize = 1_024;
-/// And a batch of larger ones is written when it has grown to this, for one entry can change many rows.
-const BATCH_BYTES: usize = 4 * 1024 * 1024;
+/// Rows of so many bytes are written at once, for one entry can change many of them.
+const ROWS_BYTES: usize = 1024 * 1024;
+
+/// Rows gather for this long, or up to the bytes above, before they are written: the log has them all, and a write for
+/// every batch of replies costs more than its rows. This bounds what a start applies again.
+const ROWS_INTERVAL: Duration = Duration::from_millis(50);
 
 /// What a reader gets: a state and where it stands, by structural sharing.
 #[derive(Debug, Clone, Default)]
@@ -53,7 +58,7 @@ impl Published {
     }
 }
 
-/// Is told which proposals were applied together: the index of each and what it did, in order, never none.
+/// Is told which proposals were applied together: the index of each and what it did but for its rows, in order, never none.
 pub type OnApplied = Box<dyn Fn(Vec<(Revision, Applied)>) + Send + Sync>;
 /// Is told that a snapshot took the state to an index in one step.
 pub type OnJump = Box<dyn Fn(Revision) + Send + Sync>;
@@ -78,8 +83,30 @@ pub struct Machine {
     published: Arc<RwLock<Published>>,
     current: Published,
     generation: u32,
+    unwritten: Unwritten,
     hooks: Hooks,
     snapshots: Arc<SnapshotFolder>,
+}
+
+/// Rows up to the current entry that RocksDB does not have yet.
+#[derive(Default)]
+struct Unwritten {
+    rows: Vec<RowChange>,
+    bytes: usize,
+    /// The membership changed, too.
+    membership: bool,
+    since: Option<Instant>,
+}
+
+impl Unwritten {
+    fn extend(&mut self, rows: Vec<RowChange>) {
+        self.bytes += rows.iter().map(|row| row.key.len() + row.value.as_ref().map_or(0, Vec::len)).sum::<usize>();
+        self.rows.extend(rows);
+    }
+
+    fn is_due(&self) -> bool {
+        self.bytes >= ROWS_BYTES || self.since.is_some_and(|since| since.elapsed() >= ROWS_INTERVAL)
+    }
 }
 
 impl Machine {
@@ -91,17 +118,31 @@ impl Machine {
         hooks: Hooks,
         snapshots: Arc<SnapshotFolder>,
     ) -> Self {
-        Self { db, published, current, generation, hooks, snapshots }
+        Self { db, published, current, generation, unwritten: Unwritten::default(), hooks, snapshots }
     }
 
     fn publish(&self) {
         *self.published.write().unwrap_or_else(PoisonError::into_inner) = self.current.clone();
     }
 
-    /// Writes and publishes what `pending` gathered, then tells everybody.
-    fn commit(&mut self, pending: Pending) -> io::Result<()> {
-        let Pending { mut batch, applied, answers } = pending;
-        let meta = column(&self.db, META)?;
+    /// Stores the rows that are not stored yet, with the entry that they go up to, in one batch.
+    fn write_rows(&mut self) -> io::Result<()> {
+        if self.unwritten.since.is_none() {
+            return Ok(());
+        }
+        let unwritten = std::mem::take(&mut self.unwritten);
+        let (meta, rows) = (column(&self.db, META)?, column(&self.db, ROWS)?);
+        let mut batch = WriteBatch::default();
+        for row in unwritten.rows {
+            let key = row_key(self.generation, &row.key);
+            match row.value {
+                Some(value) => batch.put_cf(rows, key, value),
+                None => batch.delete_cf(rows, key),
+            }
+        }
+        if unwritten.membership {
+            batch.put_cf(meta, MEMBERSHIP_KEY, codec::encode_membership(&self.current.membership));
+        }
         if let Some(last) = &self.current.applied {
             batch.put_cf(meta, APPLIED_KEY, codec::seal(&LogIdForm::from(last)));
         }
@@ -109,6 +150,16 @@ impl Machine {
         fail_point!("apply-before-write");
         self.db.write_opt(batch, &options::unsynced()).map_err(rocks)?;
         fail_point!("apply-after-write");
+        Ok(())
+    }
+
+    /// Publishes what was applied, then tells everybody. Rows are written when it is time.
+    fn commit(&mut self, pending: Pending) -> io::Result<()> {
+        let Pending { applied, answers } = pending;
+        self.unwritten.since.get_or_insert_with(Instant::now);
+        if self.unwritten.is_due() {
+            self.write_rows()?;
+        }
         self.publish();
         if !applied.is_empty() {
             (self.hooks.on_applied)(applied);
@@ -119,26 +170,18 @@ impl Machine {
         Ok(())
     }
 
-    fn take(&mut self, (entry, responder): EntryResponder<TypeConfig>, pending: &mut Pending) -> io::Result<()> {
+    fn take(&mut self, (entry, responder): EntryResponder<TypeConfig>, pending: &mut Pending) {
         let revision = Revision(entry.log_id.index);
         let mut reply = None;
         match entry.payload {
             EntryPayload::Blank => {}
             EntryPayload::Membership(membership) => {
                 self.current.membership = StoredMembership::new(Some(entry.log_id), membership);
-                let form = codec::encode_membership(&self.current.membership);
-                pending.batch.put_cf(column(&self.db, META)?, MEMBERSHIP_KEY, form);
+                self.unwritten.membership = true;
             }
             EntryPayload::Normal(proposal) => {
-                let applied = self.current.state.apply(revision, proposal.proposal());
-                let rows = column(&self.db, ROWS)?;
-                for row in &applied.rows {
-                    let key = row_key(self.generation, &row.key);
-                    match &row.value {
-                        Some(value) => pending.batch.put_cf(rows, key, value),
-                        None => pending.batch.delete_cf(rows, key),
-                    }
-                }
+                let mut applied = self.current.state.apply(revision, proposal.proposal());
+                self.unwritten.extend(std::mem::take(&mut applied.rows));
                 reply = responder.as_ref().map(|_| applied.reply.clone());
                 // No copy of the state is kept here: while the batch lasts it is changed in place.
                 pending.applied.push((revision, applied));
@@ -146,14 +189,21 @@ impl Machine {
         }
         self.current.applied = Some(entry.log_id);
         pending.answers.extend(responder.map(|responder| (responder, reply)));
-        Ok(())
     }
 }
 
-/// What one batch will store and whom it will answer.
+impl Drop for Machine {
+    /// A stop in order leaves nothing to be applied again.
+    fn drop(&mut self) {
+        if let Err(error) = self.write_rows() {
+            tracing::warn!(%error, "the last rows are not stored; the next start applies them again from the log");
+        }
+    }
+}
+
+/// What one batch did and whom it will answer.
 #[derive(Default)]
 struct Pending {
-    batch: WriteBatch,
     applied: Vec<(Revision, Applied)>,
     answers: Vec<(ApplyResponder<TypeConfig>, Option<Reply>)>,
 }
@@ -181,8 +231,8 @@ impl RaftStateMachine<TypeConfig> for Machine {
         while let Some(entries) = batches.next().await {
             let mut pending = Pending::default();
             for entry in entries {
-                self.take(entry?, &mut pending)?;
-                if pending.batch.size_in_bytes() >= BATCH_BYTES {
+                self.take(entry?, &mut pending);
+                if self.unwritten.bytes >= ROWS_BYTES {
                     self.commit(std::mem::take(&mut pending))?;
                 }
             }
@@ -195,12 +245,15 @@ impl RaftStateMachine<TypeConfig> for Machine {
         Some(self.get_snapshot_builder().await)
     }
 
-    /// Captures the state between two applies, so that data and coverage cannot disagree.
+    /// Captures the state between two applies, so that data and coverage cannot disagree. What a snapshot covers may be
+    /// purged from the log, so its rows are written first.
     async fn get_snapshot_builder(&mut self) -> Builder {
-        Builder { captured: self.current.clone(), snapshots: self.snapshots.clone() }
+        let captured = self.write_rows().map(|()| self.current.clone());
+        Builder { captured: Some(captured), snapshots: self.snapshots.clone() }
     }
 
     async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: SnapshotFile) -> Result<(), io::Error> {
+        self.unwritten = Unwritten::default();
         let (db, generation, meta) = (self.db.clone(), self.generation, meta.clone());
         let file = snapshot.clone();
         let installed = tokio::task::spawn_blocking(move || install(&db, generation, &meta, &file));
@@ -221,7 +274,8 @@ impl RaftStateMachine<TypeConfig> for Machine {
 
 /// Writes one captured state to a file while the machine goes on.
 pub struct Builder {
-    captured: Published,
+    /// The state, or why its rows could not be written; until it is built.
+    captured: Option<io::Result<Published>>,
     snapshots: Arc<SnapshotFolder>,
 }
 
@@ -231,7 +285,9 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
     async fn build_snapshot(
         &mut self,
     ) -> Result<openraft::type_config::alias::SnapshotOf<TypeConfig, SnapshotFile>, io::Error> {
-        let (captured, snapshots) = (self.captured.clone(), self.snapshots.clone());
+        let nothing = || io::Error::other("a snapshot is built once");
+        let captured = self.captured.take().ok_or_else(nothing)??;
+        let snapshots = self.snapshots.clone();
         let built = tokio::task::spawn_blocking(move || {
             let meta = SnapshotMeta { last_log_id: captured.applied, last_membership: captured.membership };
             snapshots.write(&captured.state, meta)

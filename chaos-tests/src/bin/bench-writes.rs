@@ -24,6 +24,8 @@ const MEASURED: Duration = Duration::from_secs(3);
 /// Names written to, and bytes of each value.
 const NAMES: u64 = 10_000;
 const VALUE_BYTES: usize = 256;
+/// Syncs that show what the disk costs.
+const SYNCS: usize = 500;
 /// `USER_HZ`, which is 100 on every Linux that matters.
 const TICKS_PER_SECOND: u64 = 100;
 /// One connection carries this many writers.
@@ -41,8 +43,10 @@ struct Round {
 async fn main() {
     let folder = tempfile::tempdir().unwrap();
     println!("machine: {} cores, load {}", cores(), load());
-    let (p50, p99) = sync_cost(folder.path());
-    println!("disk: 4 KiB append + fdatasync p50 {p50:.0?}, p99 {p99:.0?}");
+    for at_once in [1, 3] {
+        let (p50, p99) = sync_cost(folder.path(), at_once);
+        println!("disk: 4 KiB append + fdatasync, {at_once} at once: p50 {p50:.0?}, p99 {p99:.0?}");
+    }
     let cluster = Cluster::start(ClusterShape { managers: 3, slaves: 0 }).await;
     let etcd = Etcd::start(folder.path()).await;
     match &etcd {
@@ -258,17 +262,22 @@ fn load() -> String {
     std::fs::read_to_string("/proc/loadavg").unwrap_or_default().split(' ').take(3).collect::<Vec<_>>().join(" ")
 }
 
-/// What one synced append costs on this disk, alone.
-fn sync_cost(folder: &std::path::Path) -> (Duration, Duration) {
-    let mut file = std::fs::File::create(folder.join("sync-cost")).unwrap();
-    let mut took: Vec<Duration> = (0..500)
-        .map(|_| {
+/// What one synced append costs on this disk, alone or with as many at once as there are members here.
+fn sync_cost(folder: &std::path::Path, at_once: usize) -> (Duration, Duration) {
+    let append = |number: usize| -> Vec<Duration> {
+        let mut file = std::fs::File::create(folder.join(format!("sync-cost-{number}"))).unwrap();
+        let mut one = || {
             let begin = Instant::now();
             file.write_all(&[0x5a; 4_096]).unwrap();
             nix::unistd::fdatasync(&file).unwrap();
             begin.elapsed()
-        })
-        .collect();
+        };
+        (0..SYNCS).map(|_| one()).collect()
+    };
+    let mut took: Vec<Duration> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..at_once).map(|number| scope.spawn(move || append(number))).collect();
+        threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+    });
     took.sort();
-    (took[250], took[495])
+    (took[took.len() / 2], took[took.len() * 99 / 100])
 }
