@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 
 use minder_model::{
-    Bytes, Daemon, HostName, Limit, LogFull, Logs, Millis, Override, ProcessName, Restart, RestartPolicy, Signal, Spec,
-    Start, Stop, StopScope,
+    Bytes, Daemon, Health, HostName, Limit, LogFull, Logs, Millis, OnUnhealthy, Override, Probe, ProcessName, Ready,
+    Restart, RestartPolicy, Signal, Spec, Start, Stop, StopScope,
 };
 use minder_proto::{
     convert::spec::{spec_from_wire, spec_to_wire},
@@ -89,6 +89,35 @@ fn logs() -> impl Strategy<Value = Logs> {
     })
 }
 
+fn probe() -> impl Strategy<Value = Probe> {
+    prop_oneof![
+        vec(".{0,6}", 0..3).prop_map(Probe::Exec),
+        ".{0,6}".prop_map(Probe::Tcp),
+        ".{0,6}".prop_map(Probe::Http),
+        ".{0,6}".prop_map(Probe::Grpc),
+    ]
+}
+
+fn health() -> impl Strategy<Value = Health> {
+    (probe(), any::<[u64; 3]>(), any::<u32>(), any::<bool>()).prop_map(|(probe, times, threshold, mark)| Health {
+        probe,
+        interval: Millis(times[0]),
+        timeout: Millis(times[1]),
+        start_grace: Millis(times[2]),
+        threshold,
+        on_failure: if mark { OnUnhealthy::Mark } else { OnUnhealthy::Restart },
+    })
+}
+
+fn ready() -> impl Strategy<Value = Ready> {
+    (probe(), any::<[u64; 2]>(), any::<u32>()).prop_map(|(probe, times, threshold)| Ready {
+        probe,
+        interval: Millis(times[0]),
+        timeout: Millis(times[1]),
+        threshold,
+    })
+}
+
 prop_compose! {
     fn spec()(
         name in "[a-z][a-z0-9._-]{0,10}",
@@ -106,6 +135,8 @@ prop_compose! {
         healthy_after in any::<u64>(),
         daemon in option::of((option::of(".{0,6}"), any::<u64>())),
         logs in logs(),
+        (health, ready) in (option::of(health()), option::of(ready())),
+        start_timeout in some_time(),
     ) -> Spec {
         let text = |at: usize| some[at].map(|value| value.to_string());
         Spec {
@@ -125,9 +156,11 @@ prop_compose! {
             overrides,
             restart,
             stop,
-            start: Start { healthy_after: Millis(healthy_after) },
+            start: Start { healthy_after: Millis(healthy_after), timeout: start_timeout },
             daemon: daemon.map(|(pid_file, timeout)| Daemon { pid_file, launch_timeout: Millis(timeout) }),
             logs,
+            health,
+            ready,
             ..Spec::new(ProcessName::new(name).unwrap(), command)
         }
     }

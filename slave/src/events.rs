@@ -5,7 +5,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use minder_model::{InstanceStatus, Millis, Phase};
+use minder_model::{InstanceStatus, Millis, Phase, ProbeState};
 use minder_proto::{convert::status::phase_to_wire, v1};
 use tokio::sync::watch;
 
@@ -32,9 +32,10 @@ impl Events {
         Self { ring: Mutex::new(Ring { sequence, events: VecDeque::new() }), newest: watch::channel(sequence).0 }
     }
 
-    /// Notes that an instance's phase is another one.
+    /// Notes that an instance's phase is another one, or that its health check turned.
     pub fn phase_changed(&self, before: &InstanceStatus, after: &InstanceStatus) {
-        if before.phase == after.phase && before.incarnation == after.incarnation {
+        let same_phase = before.phase == after.phase && before.incarnation == after.incarnation;
+        if same_phase && is_unhealthy(before) == is_unhealthy(after) {
             return;
         }
         self.push(v1::SlaveEvent {
@@ -75,7 +76,9 @@ fn sentence(status: &InstanceStatus) -> String {
     let wait = Millis(status.next_start_ms.saturating_sub(wall_ms()) / 100 * 100);
     match status.phase {
         Phase::Starting => format!("starting, incarnation {}", status.incarnation),
-        Phase::Running | Phase::Ready => format!("running, pid {}", status.pid),
+        Phase::Running | Phase::Ready if !cause.is_empty() => format!("running, pid {}; {cause}", status.pid),
+        Phase::Running => format!("running, pid {}", status.pid),
+        Phase::Ready => format!("ready, pid {}", status.pid),
         Phase::Backoff => format!("{cause}; next start in {wait}"),
         Phase::Fatal if status.next_start_ms > 0 => format!("given up: {cause}; one more try in {wait}"),
         Phase::Fatal => format!("given up: {cause}"),
@@ -84,4 +87,8 @@ fn sentence(status: &InstanceStatus) -> String {
         Phase::Stopped => format!("stopped {cause}"),
         Phase::Pending | Phase::Lost | Phase::Unknown => status.phase.word().to_lowercase(),
     }
+}
+
+fn is_unhealthy(status: &InstanceStatus) -> bool {
+    status.health.as_ref().is_some_and(|health| health.state == ProbeState::Failing)
 }

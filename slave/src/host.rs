@@ -2,6 +2,7 @@
 //! makes everything they changed durable in one sync, and only then carries out what they ask for.
 
 mod end;
+mod probes;
 mod takeover;
 
 use std::{
@@ -17,8 +18,9 @@ use minder_model::{
     Revision, RunSpec, Signal, StartFailure, StopScope,
 };
 use minder_shim::protocol::{Request, Scope};
-use minder_supervisor::{Effect, Event, Record, Supervisor};
+use minder_supervisor::{Effect, Event, ProbeKind, Record, Supervisor};
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::task::AbortOnDropHandle;
 
 use self::end::{ended, failed};
 use crate::{
@@ -31,6 +33,7 @@ use crate::{
         incarnation::{Attendant, News, What},
         launch::{Place, launch},
     },
+    probe::Probes,
     settings::Settings,
 };
 
@@ -110,6 +113,7 @@ pub struct Host {
     changed: BTreeSet<InstanceKey>,
     assignment_digest: Digest,
     events: Arc<Events>,
+    probes: Probes,
     /// What may happen once this turn's changes are durable.
     after_sync: Vec<Box<dyn FnOnce() + Send>>,
 }
@@ -122,6 +126,14 @@ struct Unit {
     requests: Option<mpsc::Sender<Request>>,
     /// The incarnation of before this slave's start has not been heard of yet.
     unclear: bool,
+    /// Questions under way; they end with what they ask.
+    asked: BTreeMap<ProbeKind, AbortOnDropHandle<()>>,
+}
+
+impl Unit {
+    fn new(supervisor: Supervisor, requests: Option<mpsc::Sender<Request>>, unclear: bool) -> Self {
+        Self { supervisor, told: None, requests, unclear, asked: BTreeMap::new() }
+    }
 }
 
 /// Effects that wait for the sync.
@@ -140,6 +152,7 @@ impl Host {
         let (news_sender, news) = mpsc::channel(INBOX);
         let (view, view_receiver) = watch::channel(Arc::default());
         let mut host = Self {
+            probes: Probes::new(settings.shim.as_path().into(), news_sender.clone()),
             shim: settings.shim.as_path().into(),
             folders: Folders::new(&settings.data),
             assignment_digest: ledger.assignment().digest(),
@@ -257,7 +270,7 @@ impl Host {
         for (key, item) in wanted {
             if !self.units.contains_key(&key) {
                 let supervisor = Supervisor::new(Record::new(key.clone(), now().wall_ms));
-                self.units.insert(key.clone(), Unit { supervisor, told: None, requests: None, unclear: false });
+                self.units.insert(key.clone(), Unit::new(supervisor, None, false));
             }
             let run_spec = self.ledger.run_spec(&item.spec).cloned();
             if let Some(unit) = self.units.get_mut(&key) {
@@ -293,7 +306,8 @@ impl Host {
     fn on_news(&mut self, news: News, owed: &mut Owed) {
         let News { key, incarnation, what } = news;
         let Some(unit) = self.units.get_mut(&key) else { return };
-        let unclear = std::mem::take(&mut unit.unclear);
+        // An answer says nothing of what is unclear.
+        let unclear = !matches!(what, What::Probed { .. }) && std::mem::take(&mut unit.unclear);
         let event = match what {
             What::Running(record) if unclear => Event::TakenOver {
                 incarnation,
@@ -306,6 +320,7 @@ impl Host {
             }
             What::Over(record) => Event::Ended(ended(incarnation, record.as_ref(), self.run_spec_of(&key).as_ref())),
             What::NoShim(failure) => Event::Ended(failed(incarnation, failure)),
+            What::Probed { kind, number, answer } => Event::Probed { incarnation, kind, number, answer },
         };
         let over = matches!(event, Event::Ended(_));
         self.step(&key, event, owed);
@@ -316,7 +331,11 @@ impl Host {
 
     /// After the sync the shim may go and its bundle with it.
     fn release(&mut self, key: &InstanceKey, incarnation: Incarnation) {
-        let requests = self.units.get_mut(key).and_then(|unit| unit.requests.take());
+        let unit = self.units.get_mut(key);
+        let requests = unit.and_then(|unit| {
+            unit.asked.clear();
+            unit.requests.take()
+        });
         let bundle = self.folders.bundle(key, incarnation);
         let leaf = self.cgroups.leaf(key, incarnation);
         let cgroups = self.cgroups.clone();
@@ -358,6 +377,9 @@ impl Host {
                 Effect::Forget => {
                     self.ledger.forget(key);
                     owed.push_back((key.clone(), Effect::Forget));
+                }
+                Effect::Probe { incarnation, kind, number, probe, timeout_ms } => {
+                    self.ask(key, incarnation, (kind, number), &probe, timeout_ms);
                 }
                 Effect::Spawn { .. } | Effect::Signal { .. } | Effect::KillTree { .. } => {
                     owed.push_back((key.clone(), effect));
@@ -419,7 +441,7 @@ impl Host {
                 self.folders.forget(key);
             }
             // Done when the step gave them.
-            Effect::Save | Effect::WakeAt(_) => {}
+            Effect::Save | Effect::WakeAt(_) | Effect::Probe { .. } => {}
         }
     }
 

@@ -2,6 +2,7 @@
 
 pub mod bundle;
 pub mod cgroup;
+pub mod command;
 pub mod incarnation;
 pub mod launch;
 pub mod orphan;

@@ -78,6 +78,12 @@ fn block(screen: &Screen, view: &InstanceView, logs: &[String]) -> String {
     if view.age_ms > 0 {
         line("Age", format!("last heard of {} ago", crate::words::age(view.age_ms)));
     }
+    for (name, check) in [("Health", &view.health), ("Ready", &view.ready)] {
+        // Of a process that nobody can see now, its last answers say nothing.
+        if let Some(check) = check.as_ref().filter(|_| view.is_running() || view.phase == "STARTING") {
+            line(name, check.sentence());
+        }
+    }
     let why = if view.why.is_empty() { &view.cause } else { &view.why };
     if !why.is_empty() {
         line("Cause", why.clone());

@@ -3,7 +3,12 @@
 use alloc::{collections::BTreeMap, format, string::String, vec::Vec};
 use core::fmt;
 
-use crate::{digest::encode, duration::Millis, limits::*, spec::Spec};
+use crate::{
+    digest::encode,
+    duration::Millis,
+    limits::*,
+    spec::{OnUnhealthy, Probe, Spec},
+};
 
 /// One complaint about one field.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -128,6 +133,27 @@ impl Check {
         }
     }
 
+    fn probe(&mut self, path: &str, probe: &Probe, interval: Millis, timeout: Millis, threshold: u32) {
+        let at = format!("{path}.{}", probe.word());
+        match probe {
+            Probe::Exec(words) => self.args(&at, words),
+            Probe::Tcp(text) | Probe::Http(text) | Probe::Grpc(text) => self.text(&at, text, ARG_BYTES_MAX),
+        }
+        // Variables are filled in on the host; here a digit stands for each, which fits a port as well as a path.
+        if let Err(message) = probe.map(with_digits).target() {
+            self.errors.push(FieldError::new(format!("spec.{at}"), message));
+        }
+        self.duration(&format!("{path}.interval"), interval, DURATION_MS_MAX);
+        self.that(interval.0 >= PROBE_INTERVAL_MS_MIN, &format!("{path}.interval"), || {
+            format!("{interval} is shorter than {}", Millis(PROBE_INTERVAL_MS_MIN))
+        });
+        self.duration(&format!("{path}.timeout"), timeout, PROBE_TIMEOUT_MS_MAX);
+        self.that(timeout.0 > 0, &format!("{path}.timeout"), || String::from("is zero; nothing answers in no time"));
+        self.that((1..=PROBE_THRESHOLD_MAX).contains(&threshold), &format!("{path}.threshold"), || {
+            format!("{threshold} is not within 1 to {PROBE_THRESHOLD_MAX}")
+        });
+    }
+
     fn limits(&mut self, path: &str, limits: &BTreeMap<String, crate::Limit>) {
         for (name, limit) in limits {
             let path = format!("{path}.{name}");
@@ -138,6 +164,18 @@ impl Check {
             self.that(soft_fits, &path, || format!("{limit}: the soft limit is above the hard one"));
         }
     }
+}
+
+/// The text with a digit for each `${variable}`.
+fn with_digits(text: &str) -> String {
+    let mut filled = String::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once("${") {
+        filled.push_str(before);
+        filled.push('1');
+        rest = after.split_once('}').map_or("", |(_, after)| after);
+    }
+    filled + rest
 }
 
 /// Checks labels that are not part of a spec, such as a host's. `path` names where they stand.
@@ -153,6 +191,7 @@ pub fn check_spec(spec: &Spec) -> Result<(), FieldErrors> {
     check_launch(&mut check, spec);
     check_placement(&mut check, spec);
     check_policies(&mut check, spec);
+    check_probes(&mut check, spec);
     let size = encode(spec).len();
     check.that(size <= SPEC_BYTES_MAX, "name", || {
         format!("the whole spec has {size} bytes, the limit is {SPEC_BYTES_MAX}")
@@ -258,6 +297,22 @@ fn check_policies(check: &mut Check, spec: &Spec) {
     }
     check.duration("stop.grace", spec.stop.grace, DURATION_MS_MAX);
     check.duration("start.healthy_after", spec.start.healthy_after, DURATION_MS_MAX);
+    if let Some(timeout) = spec.start.timeout {
+        check.duration("start.timeout", timeout, DURATION_MS_MAX);
+        check.that(timeout > spec.start.healthy_after, "start.timeout", || {
+            format!("{timeout} is not longer than start.healthy_after, {}", spec.start.healthy_after)
+        });
+    }
+}
+
+fn check_probes(check: &mut Check, spec: &Spec) {
+    if let Some(health) = &spec.health {
+        check.probe("health", &health.probe, health.interval, health.timeout, health.threshold);
+        check.duration("health.start_grace", health.start_grace, DURATION_MS_MAX);
+    }
+    if let Some(ready) = &spec.ready {
+        check.probe("ready", &ready.probe, ready.interval, ready.timeout, ready.threshold);
+    }
 }
 
 /// What is allowed but surely not meant, one sentence each.
@@ -278,6 +333,13 @@ pub fn warnings(spec: &Spec) -> Vec<String> {
                 Millis(spent)
             ));
         }
+    }
+    let ends_unhealthy = spec.health.as_ref().is_some_and(|health| health.on_failure == OnUnhealthy::Restart);
+    if ends_unhealthy && restart.policy == crate::RestartPolicy::Never {
+        found.push(String::from(
+            "spec.health.on_failure: with restart.policy never an unhealthy process is stopped and not started again; \
+             say mark to leave it running",
+        ));
     }
     if spec.hosts.is_empty() && spec.selector.is_empty() {
         found.push(String::from("spec.hosts: neither hosts nor a selector, so it runs nowhere"));
@@ -318,6 +380,18 @@ mod tests {
             check(|s| s.limits = [(String::from("nofile"), Limit { soft: None, hard: Some(1) })].into()),
             ["spec.limits.nofile"]
         );
+        assert_eq!(check(|s| s.start.timeout = Some(Millis(5))), ["spec.start.timeout"]);
+        let health = |text: &str| Some(crate::Health::new(Probe::Tcp(text.into())));
+        assert!(check(|s| s.health = health("127.0.0.1:80${instance}")).is_empty());
+        assert_eq!(check(|s| s.health = health("${host}:80")), ["spec.health.tcp"]);
+        let ready = |change: fn(&mut crate::Ready)| {
+            let mut ready = crate::Ready::new(Probe::Tcp("80".into()));
+            change(&mut ready);
+            check(|s| s.ready = Some(ready))
+        };
+        assert_eq!(ready(|r| r.interval = Millis(1)), ["spec.ready.interval"]);
+        assert_eq!(ready(|r| r.timeout = Millis(0)), ["spec.ready.timeout"]);
+        assert_eq!(ready(|r| r.threshold = 0), ["spec.ready.threshold"]);
         let host = HostName::new("h").unwrap();
         assert_eq!(check(|s| s.hosts = alloc::vec![host.clone(), host.clone()]), ["spec.hosts"]);
         assert_eq!(check(|s| s.args = alloc::vec!["x".repeat(60_000), "x".repeat(60_000)]), ["spec.name"]);

@@ -32,6 +32,14 @@ pub const DOCUMENT_BYTES_MAX: usize = 8 * 1_024 * 1_024;
 pub const MESSAGE_BYTES_MAX: usize = 16 * 1_024 * 1_024;
 /// Longest delay, grace or interval a spec may ask for: one day.
 pub const DURATION_MS_MAX: u64 = 24 * 60 * 60 * 1_000;
+/// Shortest wait between two questions of a health or ready check: more often only warms the machine.
+pub const PROBE_INTERVAL_MS_MIN: u64 = 100;
+/// Longest a health or ready check may take: a check under way holds one of the slave's few places for them.
+pub const PROBE_TIMEOUT_MS_MAX: u64 = 10 * 60 * 1_000;
+/// Most failures in a row a check may ask for.
+pub const PROBE_THRESHOLD_MAX: u32 = 1_000;
+/// Longest answer of a check that is kept, in bytes: a line for people, part of every status it changes.
+pub const PROBE_MESSAGE_BYTES_MAX: usize = 200;
 /// Longest window a restart limit may be counted over: thirty days.
 pub const WINDOW_MS_MAX: u64 = 30 * 24 * 60 * 60 * 1_000;
 /// Most restarts a limit may allow; a slave remembers the time of each within the window.

@@ -7,6 +7,7 @@
 mod document;
 mod limit;
 mod policy;
+mod probe;
 
 use alloc::{collections::BTreeMap, string::String, vec::Vec};
 
@@ -19,6 +20,7 @@ use self::document::{
 pub use self::{
     limit::Limit,
     policy::{Daemon, LogFull, Logs, Restart, RestartPolicy, Start, Stop, StopScope},
+    probe::{Health, OnUnhealthy, Probe, Ready, Target},
 };
 use crate::{
     digest::{Digest, encode},
@@ -113,6 +115,14 @@ pub struct Spec {
     #[n(20)]
     #[serde(default, skip_serializing_if = "is_default")]
     pub logs: Logs,
+    /// Whether it is well, asked while it runs.
+    #[n(23)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<Health>,
+    /// Whether it can serve, asked while it runs.
+    #[n(24)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ready: Option<Ready>,
 }
 
 /// What differs on one host. An absent field means "as in the spec"; `env` and `limits` are merged key by key.
@@ -181,10 +191,16 @@ impl RunSpec {
     }
 
     /// Digest of what only a new start can change. Equal launch digests with unequal [`Self::digest`] mean that the
-    /// policy changed (restart, stop, start) and the running process stays.
+    /// policy changed (restart, stop, start, health, ready) and the running process stays.
     pub fn launch_digest(&self) -> Digest {
-        let launch =
-            Spec { restart: Restart::default(), stop: Stop::default(), start: Start::default(), ..self.spec.clone() };
+        let launch = Spec {
+            restart: Restart::default(),
+            stop: Stop::default(),
+            start: Start::default(),
+            health: None,
+            ready: None,
+            ..self.spec.clone()
+        };
         Digest::of_encoded(&launch)
     }
 }
@@ -214,6 +230,8 @@ impl Spec {
             start: Start::default(),
             daemon: None,
             logs: Logs::default(),
+            health: None,
+            ready: None,
         }
     }
 
@@ -294,7 +312,7 @@ mod tests {
 
     #[test]
     fn written_documents_and_stored_forms_read_back() {
-        let mut spec = read("{name: web, command: x, args: [a, 'b c'], hosts: [h1, h2], overrides: {h2: {env: {A: 1}, instances: 3}}, restart: {factor: 1.5, limit: 3, window: 1m, fatal_exit_codes: [3]}, daemon: {pid_file: /run/x.pid}, logs: {max_size: 1MiB, on_full: block}}").unwrap();
+        let mut spec = read("{name: web, command: x, args: [a, 'b c'], hosts: [h1, h2], overrides: {h2: {env: {A: 1}, instances: 3}}, restart: {factor: 1.5, limit: 3, window: 1m, fatal_exit_codes: [3]}, daemon: {pid_file: /run/x.pid}, logs: {max_size: 1MiB, on_full: block}, health: {tcp: 80, start_grace: 0}, ready: {exec: [a, b]}, start: {timeout: 1m}}").unwrap();
         spec.nice = Some(-5);
         let yaml = serde_yaml_ng::to_string(&spec).unwrap();
         assert_eq!(read(&yaml).unwrap(), spec, "{yaml}");
@@ -309,7 +327,9 @@ mod tests {
             read("{name: web, command: x, hosts: [h1, h2], labels: {a: b}, overrides: {h2: {args: [q]}}}").unwrap();
         assert_eq!(one.resolve(&host).digest(), two.resolve(&host).digest());
         assert_ne!(two.resolve(&HostName::new("h2").unwrap()).digest(), two.resolve(&host).digest());
-        let patient = read("{name: web, command: x, hosts: [h1], stop: {grace: 1m}}").unwrap();
+        let patient =
+            read("{name: web, command: x, hosts: [h1], stop: {grace: 1m}, health: {tcp: 80}, ready: {tcp: 80}}")
+                .unwrap();
         assert_ne!(patient.resolve(&host).digest(), one.resolve(&host).digest());
         assert_eq!(patient.resolve(&host).launch_digest(), one.resolve(&host).launch_digest());
     }

@@ -1,5 +1,7 @@
 //! The process spec.
 
+mod probe;
+
 use std::collections::BTreeMap;
 
 use minder_model::{
@@ -7,6 +9,7 @@ use minder_model::{
     RestartPolicy, Signal, Spec, Start, Stop, StopScope,
 };
 
+use self::probe::{health_from_wire, health_to_wire, ready_from_wire, ready_to_wire};
 use crate::v1;
 
 /// The checked types of a spec on the wire; absent fields get their defaults. What needs no types is checked by
@@ -25,6 +28,9 @@ pub fn spec_from_wire(wire: v1::ProcessSpec) -> Result<Spec, FieldErrors> {
     let stop = stop_from_wire(&mut errors, wire.stop.unwrap_or_default());
     let logs = logs_from_wire(&mut errors, wire.logs.unwrap_or_default());
     let limits = limits_from_wire(&mut errors, "limits", wire.limits);
+    let start = wire.start.unwrap_or_default();
+    let health = wire.health.and_then(|health| health_from_wire(&mut errors, health));
+    let ready = wire.ready.and_then(|ready| ready_from_wire(&mut errors, ready));
     match name {
         Some(name) if errors.0.is_empty() => Ok(Spec {
             args: wire.args,
@@ -44,16 +50,16 @@ pub fn spec_from_wire(wire: v1::ProcessSpec) -> Result<Spec, FieldErrors> {
             restart,
             stop,
             start: Start {
-                healthy_after: millis(
-                    wire.start.and_then(|start| start.healthy_after_ms),
-                    Start::default().healthy_after,
-                ),
+                healthy_after: millis(start.healthy_after_ms, Start::default().healthy_after),
+                timeout: start.timeout_ms.map(Millis),
             },
             daemon: wire.daemon.map(|daemon| Daemon {
                 pid_file: daemon.pid_file,
                 launch_timeout: millis(daemon.launch_timeout_ms, Daemon::default().launch_timeout),
             }),
             logs,
+            health,
+            ready,
             ..Spec::new(name, wire.command)
         }),
         Some(_) | None => Err(FieldErrors(errors.0)),
@@ -81,12 +87,17 @@ pub fn spec_to_wire(spec: &Spec) -> v1::ProcessSpec {
         labels: spec.labels.clone(),
         restart: Some(restart_to_wire(&spec.restart)),
         stop: Some(stop_to_wire(&spec.stop)),
-        start: Some(v1::StartSpec { healthy_after_ms: Some(spec.start.healthy_after.0) }),
+        start: Some(v1::StartSpec {
+            healthy_after_ms: Some(spec.start.healthy_after.0),
+            timeout_ms: spec.start.timeout.map(|timeout| timeout.0),
+        }),
         daemon: spec.daemon.as_ref().map(|daemon| v1::DaemonSpec {
             pid_file: daemon.pid_file.clone(),
             launch_timeout_ms: Some(daemon.launch_timeout.0),
         }),
         logs: Some(logs_to_wire(&spec.logs)),
+        health: spec.health.as_ref().map(health_to_wire),
+        ready: spec.ready.as_ref().map(ready_to_wire),
     }
 }
 

@@ -7,6 +7,7 @@
 mod bytes;
 pub mod identity;
 pub mod launch;
+pub mod outcome;
 pub mod protocol;
 pub mod record;
 pub mod tree;

@@ -22,7 +22,7 @@ impl Host {
             let supervisor = Supervisor::restore(record, now());
             let requests = live.map(|incarnation| self.attend_again(&key, incarnation));
             self.changed.insert(key.clone());
-            self.units.insert(key, Unit { supervisor, told: None, requests, unclear: live.is_some() });
+            self.units.insert(key, Unit::new(supervisor, requests, live.is_some()));
         }
         let mut owed = Owed::new();
         self.assign_all(&mut owed);

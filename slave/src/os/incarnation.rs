@@ -10,6 +10,7 @@ use minder_shim::{
     record::{Record, Stage},
     tree,
 };
+use minder_supervisor::ProbeKind;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::UnixStream,
@@ -50,6 +51,15 @@ pub enum What {
     Over(Option<Record>),
     /// There is no shim, so there never was a program.
     NoShim(StartFailure),
+    /// A question to it is answered.
+    Probed {
+        /// By which check.
+        kind: ProbeKind,
+        /// Its number.
+        number: u64,
+        /// Success, or what came instead.
+        answer: Result<(), String>,
+    },
 }
 
 /// One incarnation's task.

@@ -75,7 +75,7 @@ fn own_variables(place: &Place<'_>) -> [(String, String); 5] {
 }
 
 /// Replaces the built-in variables. Anything else in `${...}` stays as it is: it is the program's business.
-fn expand(text: &str, place: &Place<'_>) -> String {
+pub fn expand(text: &str, place: &Place<'_>) -> String {
     if !text.contains("${") {
         return text.to_owned();
     }

@@ -1,6 +1,6 @@
 //! What must survive the slave and the machine: counters, plans, and the incarnation that may be alive.
 
-use alloc::vec::Vec;
+use alloc::{string::String, vec::Vec};
 
 use minder_model::{Cause, Digest, ExitRecord, Generation, Incarnation, InstanceKey, Revision};
 use minicbor::{CborLen, Decode, Encode};
@@ -57,6 +57,21 @@ pub struct Record {
     /// The limit was reached and no run since then was a good one: one try at a time.
     #[n(15)]
     pub slow: bool,
+    /// The live incarnation is being ended for this; its end counts as a failure, also after a restart of the slave.
+    #[n(20)]
+    pub unhealthy: Option<Unhealthy>,
+}
+
+/// Why a running incarnation is ended by its supervisor.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, CborLen)]
+#[cbor(map)]
+pub struct Unhealthy {
+    /// A sentence for people.
+    #[n(0)]
+    pub sentence: String,
+    /// How long it ran well.
+    #[n(1)]
+    pub ran_ms: u64,
 }
 
 /// An incarnation that may be alive.
@@ -121,6 +136,7 @@ impl Record {
             signal_at: Revision::ZERO,
             exits: Vec::new(),
             slow: false,
+            unhealthy: None,
         }
     }
 }

@@ -1,5 +1,7 @@
 //! The state machine. Facts come in by events; `settle` compares them with the wish and says what to do next.
 
+mod checks;
+
 use alloc::{boxed::Box, vec, vec::Vec};
 
 use minder_model::{
@@ -7,9 +9,10 @@ use minder_model::{
     Signal, Stop, Wanted,
 };
 
+use self::checks::Checks;
 use crate::{
-    event::{Effect, Ended, Event, Now},
-    record::{Live, Outcome, Record},
+    event::{Effect, Ended, Event, Now, ProbeKind},
+    record::{Live, Outcome, Record, Unhealthy},
     restart,
 };
 
@@ -24,6 +27,7 @@ pub struct Supervisor {
     fact: Fact,
     /// What the live incarnation runs, for its policies; absent when the slave lost it.
     live_spec: Option<RunSpec>,
+    checks: Checks,
 }
 
 /// What is wanted.
@@ -64,12 +68,19 @@ enum Why {
     Operator,
     SpecChanged,
     Restart,
+    Unhealthy,
 }
 
 impl Supervisor {
     /// Supervises an instance that has just been assigned for the first time.
     pub fn new(record: Record) -> Self {
-        Self { record, wish: Wish::Unsaid, fact: Fact::Down { due_mono_ms: Some(0) }, live_spec: None }
+        Self {
+            record,
+            wish: Wish::Unsaid,
+            fact: Fact::Down { due_mono_ms: Some(0) },
+            live_spec: None,
+            checks: Checks::default(),
+        }
     }
 
     /// Goes on with what was made durable. While an incarnation may be alive, nothing is done before
@@ -79,7 +90,7 @@ impl Supervisor {
             Some(_) => Fact::Unclear,
             None => Fact::Down { due_mono_ms: due(&record, now) },
         };
-        Self { record, wish: Wish::Unsaid, fact, live_spec: None }
+        Self { record, wish: Wish::Unsaid, fact, live_spec: None, checks: Checks::default() }
     }
 
     /// What must be made durable on [`Effect::Save`].
@@ -117,6 +128,10 @@ impl Supervisor {
                 self.on_taken_over(incarnation, pid, started_at_ms, run_spec, now)
             }
             Event::Ended(ended) => self.on_ended(ended, now),
+            Event::Probed { incarnation, kind, number, answer } => {
+                self.on_probed(incarnation, kind, number, answer, now);
+                Vec::new()
+            }
             Event::Timer => Vec::new(),
         };
         effects.extend(self.settle(now));
@@ -165,9 +180,11 @@ impl Supervisor {
         let ran_ms = now.wall_ms.saturating_sub(started_at_ms);
         let healthy = ran_ms >= self.healthy_after_ms();
         self.fact = Fact::Up { pid, started_at_ms, since_mono_ms: now.mono_ms.saturating_sub(ran_ms), healthy };
+        self.begin_checks_again(ran_ms);
         // An end that was asked for before the slave's restart is asked for again.
         match self.record.live {
             Some(live) if live.stopping => self.stop(Why::Operator, now),
+            Some(_) if self.record.unhealthy.is_some() => self.stop(Why::Unhealthy, now),
             Some(_) | None => Vec::new(),
         }
     }
@@ -177,12 +194,14 @@ impl Supervisor {
             return Vec::new();
         }
         let (requested, killed, why) = match self.fact {
+            Fact::Stopping { killed, why: Why::Unhealthy, .. } => (false, killed, None),
             Fact::Stopping { killed, why, .. } => (true, killed, Some(why)),
             Fact::Unclear => (self.record.live.is_some_and(|live| live.stopping), false, None),
             Fact::Starting | Fact::Up { .. } | Fact::Down { .. } => (false, false, None),
         };
         let generation = self.record.live.map_or(self.record.generation, |live| live.generation);
-        self.note_exit(&ended, generation, requested, killed);
+        let unhealthy = self.record.unhealthy.take().filter(|_| !requested);
+        self.note_exit(&ended, generation, requested, killed, unhealthy.as_ref());
         self.record.live = None;
         self.record.since_ms = now.wall_ms;
         let (outcome, cause) = match (requested, why) {
@@ -190,21 +209,30 @@ impl Supervisor {
             (true, Some(Why::Restart)) => (Outcome::Pending, Cause::Operator),
             (true, Some(Why::Operator) | None) if killed => (Outcome::Stopped, Cause::KilledAfterGrace),
             (true, Some(Why::Operator) | None) => (Outcome::Stopped, Cause::Operator),
-            (false, _) => {
+            (false, _) | (true, Some(Why::Unhealthy)) => {
                 let policy = self.restart_policy();
                 let ran_ms = ended.ended_at_ms.saturating_sub(ended.started_at_ms);
                 let failure = ended.start_failure.as_ref();
-                restart::after_end(&mut self.record, &policy, ended.status, failure, ran_ms, now)
+                let unhealthy = unhealthy.as_ref();
+                restart::after_end(&mut self.record, &policy, ended.status, failure, unhealthy, ran_ms, now)
             }
         };
         self.record.outcome = outcome;
         self.record.cause = cause;
         self.live_spec = None;
+        self.checks = Checks::default();
         self.fact = Fact::Down { due_mono_ms: due(&self.record, now) };
         vec![Effect::Save]
     }
 
-    fn note_exit(&mut self, ended: &Ended, generation: minder_model::Generation, requested: bool, killed: bool) {
+    fn note_exit(
+        &mut self,
+        ended: &Ended,
+        generation: minder_model::Generation,
+        requested: bool,
+        killed: bool,
+        unhealthy: Option<&Unhealthy>,
+    ) {
         self.record.exits.push(ExitRecord {
             incarnation: ended.incarnation,
             generation,
@@ -216,6 +244,7 @@ impl Supervisor {
             memory_peak_bytes: ended.memory_peak_bytes,
             requested,
             killed_after_grace: killed,
+            unhealthy: unhealthy.map(|unhealthy| unhealthy.sentence.clone()),
         });
         let surplus = self.record.exits.len().saturating_sub(EXITS_KEPT_MAX);
         self.record.exits.drain(..surplus);
@@ -347,6 +376,7 @@ impl Supervisor {
         let mut effects = self.adopt_policy(item, live);
         effects.extend(self.send_signal(item, live.incarnation));
         effects.extend(self.become_healthy(now));
+        effects.extend(self.check(now));
         effects
     }
 
@@ -455,7 +485,7 @@ impl Supervisor {
             key: self.record.key.clone(),
             phase: self.phase(),
             cause: self.cause(),
-            since_ms: self.record.since_ms,
+            since_ms: self.since_ms(),
             generation,
             spec,
             incarnation: self.record.incarnation,
@@ -471,6 +501,8 @@ impl Supervisor {
             retry_at: self.record.retry_at,
             signal_at: self.record.signal_at,
             exits: self.record.exits.clone(),
+            health: self.checked(ProbeKind::Health),
+            ready: self.checked(ProbeKind::Ready),
         }
     }
 
@@ -478,7 +510,7 @@ impl Supervisor {
         match (self.fact, self.record.outcome) {
             (Fact::Unclear, _) => Phase::Unknown,
             (Fact::Starting | Fact::Up { healthy: false, .. }, _) => Phase::Starting,
-            (Fact::Up { healthy: true, .. }, _) => Phase::Running,
+            (Fact::Up { healthy: true, .. }, _) => self.running_phase(),
             (Fact::Stopping { .. }, _) => Phase::Stopping,
             (Fact::Down { .. }, Outcome::Pending) => Phase::Pending,
             (Fact::Down { .. }, Outcome::Stopped) => Phase::Stopped,
@@ -492,8 +524,11 @@ impl Supervisor {
         match self.fact {
             Fact::Down { .. } if self.missing_spec().is_some() => Cause::SpecMissing,
             Fact::Stopping { why: Why::SpecChanged, .. } => Cause::SpecChanged,
+            Fact::Stopping { why: Why::Unhealthy, .. } => {
+                self.record.unhealthy.as_ref().map_or(Cause::Wanted, |why| Cause::Unhealthy(why.sentence.clone()))
+            }
             Fact::Stopping { .. } => Cause::Operator,
-            Fact::Up { healthy: true, .. } => Cause::Wanted,
+            Fact::Up { healthy: true, .. } => self.running_cause(),
             Fact::Down { .. } | Fact::Unclear | Fact::Starting | Fact::Up { .. } => self.record.cause.clone(),
         }
     }

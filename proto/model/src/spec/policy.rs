@@ -137,11 +137,16 @@ pub struct Start {
     /// STARTING becomes RUNNING after being alive this long.
     #[n(0)]
     pub healthy_after: Millis,
+    /// A start that is not RUNNING within this (READY, where there is a `ready`) is ended and counts as a failed one;
+    /// absent means any time will do.
+    #[n(1)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<Millis>,
 }
 
 impl Default for Start {
     fn default() -> Self {
-        Self { healthy_after: Millis::from_secs(1) }
+        Self { healthy_after: Millis::from_secs(1), timeout: None }
     }
 }
 
