@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 
 use minder_model::{
-    Bytes, Daemon, Health, HostName, Limit, LogFull, Logs, Millis, OnUnhealthy, Override, Probe, ProcessName, Ready,
-    Restart, RestartPolicy, Signal, Spec, Start, Stop, StopScope,
+    Bytes, Daemon, Health, Hook, Hooks, HostName, Limit, LogFull, Logs, Millis, OnUnhealthy, Override, Probe,
+    ProcessName, Ready, Restart, RestartPolicy, Signal, Spec, Start, Stop, StopScope,
 };
 use minder_proto::{
     convert::spec::{spec_from_wire, spec_to_wire},
@@ -89,6 +89,19 @@ fn logs() -> impl Strategy<Value = Logs> {
     })
 }
 
+fn hooks() -> impl Strategy<Value = Hooks> {
+    let hook = || {
+        let hook = (".{0,6}", vec(".{0,6}", 0..3), any::<u64>());
+        option::of(hook.prop_map(|(command, args, ms)| Hook { timeout: Millis(ms), ..Hook::new(command, args) }))
+    };
+    (hook(), hook(), hook(), hook()).prop_map(|(pre_start, post_start, pre_stop, post_stop)| Hooks {
+        pre_start,
+        post_start,
+        pre_stop,
+        post_stop,
+    })
+}
+
 fn probe() -> impl Strategy<Value = Probe> {
     prop_oneof![
         vec(".{0,6}", 0..3).prop_map(Probe::Exec),
@@ -137,6 +150,7 @@ prop_compose! {
         logs in logs(),
         (health, ready) in (option::of(health()), option::of(ready())),
         start_timeout in some_time(),
+        hooks in hooks(),
     ) -> Spec {
         let text = |at: usize| some[at].map(|value| value.to_string());
         Spec {
@@ -161,6 +175,7 @@ prop_compose! {
             logs,
             health,
             ready,
+            hooks,
             ..Spec::new(ProcessName::new(name).unwrap(), command)
         }
     }

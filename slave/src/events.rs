@@ -5,7 +5,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use minder_model::{InstanceStatus, Millis, Phase, ProbeState};
+use minder_model::{InstanceKey, InstanceStatus, Millis, Phase, ProbeState};
 use minder_proto::{convert::status::phase_to_wire, v1};
 use tokio::sync::watch;
 
@@ -45,6 +45,11 @@ impl Events {
             phase: phase_to_wire(after.phase).into(),
             text: sentence(after),
         });
+    }
+
+    /// Notes something else that users want to know of an instance: one line.
+    pub fn told(&self, key: &InstanceKey, text: String) {
+        self.push(v1::SlaveEvent { time_ms: wall_ms(), instance: key.to_string(), text, ..v1::SlaveEvent::default() });
     }
 
     /// Events after number `after`, at most `most` of the newest.

@@ -2,6 +2,7 @@
 //! makes everything they changed durable in one sync, and only then carries out what they ask for.
 
 mod end;
+mod hooks;
 mod probes;
 mod takeover;
 
@@ -14,7 +15,7 @@ use std::{
 };
 
 use minder_model::{
-    Assignment, AssignmentDelta, ClusterId, DeltaError, Digest, Incarnation, InstanceKey, InstanceStatus, Item,
+    Assignment, AssignmentDelta, ClusterId, DeltaError, Digest, Hooks, Incarnation, InstanceKey, InstanceStatus, Item,
     Revision, RunSpec, Signal, StartFailure, StopScope,
 };
 use minder_shim::protocol::{Request, Scope};
@@ -30,6 +31,7 @@ use crate::{
     os::{
         bundle::Folders,
         cgroup::Cgroups,
+        hook,
         incarnation::{Attendant, News, What},
         launch::{Place, launch},
     },
@@ -128,11 +130,14 @@ struct Unit {
     unclear: bool,
     /// Questions under way; they end with what they ask.
     asked: BTreeMap<ProbeKind, AbortOnDropHandle<()>>,
+    /// Its hooks, under way or done; they end with it.
+    post_start: Option<AbortOnDropHandle<()>>,
+    pre_stop: Option<AbortOnDropHandle<()>>,
 }
 
 impl Unit {
     fn new(supervisor: Supervisor, requests: Option<mpsc::Sender<Request>>, unclear: bool) -> Self {
-        Self { supervisor, told: None, requests, unclear, asked: BTreeMap::new() }
+        Self { supervisor, told: None, requests, unclear, asked: BTreeMap::new(), post_start: None, pre_stop: None }
     }
 }
 
@@ -197,6 +202,7 @@ impl Host {
         key: &InstanceKey,
         incarnation: Incarnation,
         cgroup: PathBuf,
+        hooks: Hooks,
     ) -> (mpsc::Sender<Request>, Attendant) {
         let (sender, requests) = mpsc::channel(REQUESTS);
         let attendant = Attendant {
@@ -204,6 +210,8 @@ impl Host {
             incarnation,
             bundle: self.folders.bundle(key, incarnation),
             cgroup,
+            shim: self.shim.clone(),
+            hooks,
             requests,
             news: self.news_sender.clone(),
         };
@@ -306,8 +314,12 @@ impl Host {
     fn on_news(&mut self, news: News, owed: &mut Owed) {
         let News { key, incarnation, what } = news;
         let Some(unit) = self.units.get_mut(&key) else { return };
-        // An answer says nothing of what is unclear.
-        let unclear = !matches!(what, What::Probed { .. }) && std::mem::take(&mut unit.unclear);
+        // Only a record says what became of an unclear one.
+        let unclear = match &what {
+            What::Probed { .. } | What::Leaving | What::HookFailed(_) => false,
+            What::Running(_) | What::Over(_) | What::NoShim(_) => std::mem::take(&mut unit.unclear),
+        };
+        let runs = matches!(what, What::Running(_));
         let event = match what {
             What::Running(record) if unclear => Event::TakenOver {
                 incarnation,
@@ -321,11 +333,16 @@ impl Host {
             What::Over(record) => Event::Ended(ended(incarnation, record.as_ref(), self.run_spec_of(&key).as_ref())),
             What::NoShim(failure) => Event::Ended(failed(incarnation, failure)),
             What::Probed { kind, number, answer } => Event::Probed { incarnation, kind, number, answer },
+            What::Leaving => Event::Leaving { incarnation },
+            What::HookFailed(message) => return self.events.told(&key, message),
         };
         let over = matches!(event, Event::Ended(_));
         self.step(&key, event, owed);
         if over {
             self.release(&key, incarnation);
+        }
+        if runs {
+            self.post_start(&key, incarnation);
         }
     }
 
@@ -334,6 +351,7 @@ impl Host {
         let unit = self.units.get_mut(key);
         let requests = unit.and_then(|unit| {
             unit.asked.clear();
+            (unit.post_start, unit.pre_stop) = (None, None);
             unit.requests.take()
         });
         let bundle = self.folders.bundle(key, incarnation);
@@ -426,13 +444,16 @@ impl Host {
                 };
                 let leaf = self.cgroups.leaf(key, incarnation);
                 let launch = launch(&run_spec, &place, &self.folders.logs(key), &leaf);
-                self.spawn(key, incarnation, &launch.encode(), &leaf);
+                let hooks = hook::all_filled(&run_spec.spec().hooks, &place);
+                self.spawn(key, incarnation, &launch.encode(), &leaf, hooks);
             }
-            Effect::Signal { incarnation, signal, scope, then_continue } => {
+            Effect::Signal { incarnation, signal, scope, then_continue: false } => {
                 self.request(key, incarnation, signal_request(signal, scope));
-                if then_continue {
-                    self.request(key, incarnation, signal_request(Signal::CONT, scope));
-                }
+            }
+            // So a stop begins.
+            Effect::Signal { incarnation, signal, scope, then_continue: true } => {
+                let requests = [signal, Signal::CONT].map(|signal| signal_request(signal, scope));
+                self.ask_to_end(key, incarnation, requests.into());
             }
             Effect::KillTree { incarnation } => self.request(key, incarnation, Request::KillTree),
             Effect::Forget => {
@@ -445,14 +466,14 @@ impl Host {
         }
     }
 
-    fn spawn(&mut self, key: &InstanceKey, incarnation: Incarnation, launch: &[u8], leaf: &Path) {
-        let (sender, attendant) = self.attendant(key, incarnation, leaf.into());
+    fn spawn(&mut self, key: &InstanceKey, incarnation: Incarnation, launch: &[u8], leaf: &Path, hooks: Hooks) {
+        let (sender, attendant) = self.attendant(key, incarnation, leaf.into(), hooks);
         let prepared = attendant.bundle.create(launch).and_then(|()| self.cgroups.create(leaf));
         if let Some(unit) = self.units.get_mut(key) {
             unit.requests = Some(sender);
         }
         match prepared {
-            Ok(()) => drop(tokio::spawn(attendant.start(self.shim.clone()))),
+            Ok(()) => drop(tokio::spawn(attendant.start())),
             Err(error) => {
                 let failure = StartFailure {
                     step: "bundle".into(),

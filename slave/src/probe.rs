@@ -3,7 +3,6 @@
 
 use std::{
     error::Error,
-    io,
     net::SocketAddr,
     path::{Path, PathBuf},
     pin::{Pin, pin},
@@ -13,8 +12,7 @@ use std::{
 
 use http::header::{CONNECTION, HOST, USER_AGENT};
 use hyper_util::rt::TokioIo;
-use minder_model::{Incarnation, InstanceKey, Millis, PROBE_MESSAGE_BYTES_MAX, Target};
-use minder_shim::outcome::Outcome;
+use minder_model::{Incarnation, InstanceKey, Millis, Target};
 use minder_supervisor::ProbeKind;
 use tokio::{
     net::TcpStream,
@@ -25,7 +23,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
 
 use crate::os::{
-    command,
+    command::{self, How, one_line},
     incarnation::{News, What},
 };
 
@@ -95,26 +93,13 @@ async fn answer(shim: &Path, question: &Question) -> Result<(), String> {
     };
     match question.target.as_ref().map_err(String::clone)? {
         // The shim keeps the time, and ends what takes longer.
-        Target::Exec(words) => exec(shim, question, words, late).await,
+        Target::Exec(words) => {
+            let ran = command::run(shim, &question.bundle, How::Check, words, question.limit).await?;
+            ran.success(words.first().map_or("", String::as_str), question.limit)
+        }
         Target::Tcp(address) => within(Box::pin(tcp(*address))).await,
         Target::Http { address, authority, path } => within(Box::pin(http(*address, authority, path))).await,
         Target::Grpc { address, service } => within(Box::pin(grpc(*address, service))).await,
-    }
-}
-
-async fn exec(shim: &Path, question: &Question, words: &[String], late: impl Fn() -> String) -> Result<(), String> {
-    let ran = command::run(shim, &question.bundle, words, question.limit).await?;
-    let output = last_line(&ran.output);
-    let with_output = |how: String| if output.is_empty() { how } else { format!("{how}: {output}") };
-    match ran.outcome {
-        Outcome::Exit(0) => Ok(()),
-        Outcome::Exit(code) => Err(with_output(format!("exit {code}"))),
-        Outcome::Signal(number) => Err(with_output(format!("signal {number}"))),
-        Outcome::TimedOut => Err(with_output(late())),
-        Outcome::Failed(step, errno) => {
-            let reason = plain(&io::Error::from_raw_os_error(errno));
-            Err(format!("cannot run {}: {}: {reason}", words.first().map_or("", String::as_str), step.word()))
-        }
     }
 }
 
@@ -177,33 +162,12 @@ fn plain(error: &(dyn Error + 'static)) -> String {
     letters.next().map_or_else(String::new, |first| first.to_lowercase().chain(letters).collect())
 }
 
-fn last_line(output: &[u8]) -> String {
-    let text = String::from_utf8_lossy(output);
-    text.lines().rev().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default().to_owned()
-}
-
-/// One short line without anything a terminal would act on.
-fn one_line(message: &str) -> String {
-    let mut line = String::new();
-    for letter in message.chars().map(|letter| if letter.is_control() { ' ' } else { letter }) {
-        if line.len() + letter.len_utf8() > PROBE_MESSAGE_BYTES_MAX {
-            break;
-        }
-        line.push(letter);
-    }
-    line
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn messages_are_one_short_line() {
-        assert_eq!(plain(&io::Error::from_raw_os_error(libc::ECONNREFUSED)), "connection refused");
-        assert_eq!(last_line(b"checking\n  disk is full \n\n"), "disk is full");
-        assert_eq!(last_line(b""), "");
-        let long = one_line(&("\u{1b}[31m".to_owned() + &"\u{e9}".repeat(500)));
-        assert!(long.starts_with(" [31m") && long.len() <= PROBE_MESSAGE_BYTES_MAX && long.len() > 190, "{long}");
+    fn reasons_are_plain() {
+        assert_eq!(plain(&std::io::Error::from_raw_os_error(libc::ECONNREFUSED)), "connection refused");
     }
 }

@@ -192,6 +192,7 @@ pub fn check_spec(spec: &Spec) -> Result<(), FieldErrors> {
     check_placement(&mut check, spec);
     check_policies(&mut check, spec);
     check_probes(&mut check, spec);
+    check_hooks(&mut check, spec);
     let size = encode(spec).len();
     check.that(size <= SPEC_BYTES_MAX, "name", || {
         format!("the whole spec has {size} bytes, the limit is {SPEC_BYTES_MAX}")
@@ -305,6 +306,20 @@ fn check_policies(check: &mut Check, spec: &Spec) {
     }
 }
 
+fn check_hooks(check: &mut Check, spec: &Spec) {
+    for (name, hook) in spec.hooks.named() {
+        let path = format!("hooks.{name}");
+        check.command(&format!("{path}.command"), &hook.command);
+        check.args(&format!("{path}.args"), &hook.args);
+        check.duration(&format!("{path}.timeout"), hook.timeout, HOOK_TIMEOUT_MS_MAX);
+        check.that(hook.timeout.0 > 0, &format!("{path}.timeout"), || String::from("is zero; nothing ends in no time"));
+    }
+    let never = spec.hooks.pre_stop.is_some() && spec.stop.signal == crate::Signal::KILL;
+    check.that(!never, "hooks.pre_stop", || {
+        String::from("never runs, because stop.signal is KILL, which waits for nothing; say another signal")
+    });
+}
+
 fn check_probes(check: &mut Check, spec: &Spec) {
     if let Some(health) = &spec.health {
         check.probe("health", &health.probe, health.interval, health.timeout, health.threshold);
@@ -392,6 +407,10 @@ mod tests {
         assert_eq!(ready(|r| r.interval = Millis(1)), ["spec.ready.interval"]);
         assert_eq!(ready(|r| r.timeout = Millis(0)), ["spec.ready.timeout"]);
         assert_eq!(ready(|r| r.threshold = 0), ["spec.ready.threshold"]);
+        let hook = |command: &str| Some(crate::Hook::new(command, Vec::new()));
+        assert_eq!(check(|s| s.hooks.pre_start = hook("")), ["spec.hooks.pre_start.command"]);
+        let killed = check(|s| (s.hooks.pre_stop, s.stop.signal) = (hook("x"), crate::Signal::KILL));
+        assert_eq!(killed, ["spec.hooks.pre_stop"]);
         let host = HostName::new("h").unwrap();
         assert_eq!(check(|s| s.hosts = alloc::vec![host.clone(), host.clone()]), ["spec.hosts"]);
         assert_eq!(check(|s| s.args = alloc::vec!["x".repeat(60_000), "x".repeat(60_000)]), ["spec.name"]);

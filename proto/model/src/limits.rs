@@ -38,6 +38,8 @@ pub const PROBE_INTERVAL_MS_MIN: u64 = 100;
 pub const PROBE_TIMEOUT_MS_MAX: u64 = 10 * 60 * 1_000;
 /// Most failures in a row a check may ask for.
 pub const PROBE_THRESHOLD_MAX: u32 = 1_000;
+/// Longest a hook may take: until then its process is neither started nor over.
+pub const HOOK_TIMEOUT_MS_MAX: u64 = 60 * 60 * 1_000;
 /// Longest answer of a check that is kept, in bytes: a line for people, part of every status it changes.
 pub const PROBE_MESSAGE_BYTES_MAX: usize = 200;
 /// Longest window a restart limit may be counted over: thirty days.

@@ -5,6 +5,7 @@
 //! what matters there, so that adding a host to a process never restarts it on the others.
 
 mod document;
+mod hook;
 mod limit;
 mod policy;
 mod probe;
@@ -18,6 +19,7 @@ use self::document::{
     is_default, is_one, list_or_shell_words, one, some_list_or_shell_words, text_or_number, text_values,
 };
 pub use self::{
+    hook::{Hook, Hooks},
     limit::Limit,
     policy::{Daemon, LogFull, Logs, Restart, RestartPolicy, Start, Stop, StopScope},
     probe::{Health, OnUnhealthy, Probe, Ready, Target},
@@ -123,6 +125,10 @@ pub struct Spec {
     #[n(24)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ready: Option<Ready>,
+    /// Commands before and after its start and its end.
+    #[cbor(n(25), default, skip_if = "is_default")]
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub hooks: Hooks,
 }
 
 /// What differs on one host. An absent field means "as in the spec"; `env` and `limits` are merged key by key.
@@ -191,7 +197,7 @@ impl RunSpec {
     }
 
     /// Digest of what only a new start can change. Equal launch digests with unequal [`Self::digest`] mean that the
-    /// policy changed (restart, stop, start, health, ready) and the running process stays.
+    /// policy changed (restart, stop, start, health, ready, `hooks.pre_stop`) and the running process stays.
     pub fn launch_digest(&self) -> Digest {
         let launch = Spec {
             restart: Restart::default(),
@@ -199,6 +205,7 @@ impl RunSpec {
             start: Start::default(),
             health: None,
             ready: None,
+            hooks: Hooks { pre_stop: None, ..self.spec.hooks.clone() },
             ..self.spec.clone()
         };
         Digest::of_encoded(&launch)
@@ -232,6 +239,7 @@ impl Spec {
             logs: Logs::default(),
             health: None,
             ready: None,
+            hooks: Hooks::default(),
         }
     }
 
@@ -312,7 +320,7 @@ mod tests {
 
     #[test]
     fn written_documents_and_stored_forms_read_back() {
-        let mut spec = read("{name: web, command: x, args: [a, 'b c'], hosts: [h1, h2], overrides: {h2: {env: {A: 1}, instances: 3}}, restart: {factor: 1.5, limit: 3, window: 1m, fatal_exit_codes: [3]}, daemon: {pid_file: /run/x.pid}, logs: {max_size: 1MiB, on_full: block}, health: {tcp: 80, start_grace: 0}, ready: {exec: [a, b]}, start: {timeout: 1m}}").unwrap();
+        let mut spec = read("{name: web, command: x, args: [a, 'b c'], hosts: [h1, h2], overrides: {h2: {env: {A: 1}, instances: 3}}, restart: {factor: 1.5, limit: 3, window: 1m, fatal_exit_codes: [3]}, daemon: {pid_file: /run/x.pid}, logs: {max_size: 1MiB, on_full: block}, health: {tcp: 80, start_grace: 0}, ready: {exec: [a, b]}, hooks: {pre_start: x y}, start: {timeout: 1m}}").unwrap();
         spec.nice = Some(-5);
         let yaml = serde_yaml_ng::to_string(&spec).unwrap();
         assert_eq!(read(&yaml).unwrap(), spec, "{yaml}");
@@ -328,7 +336,7 @@ mod tests {
         assert_eq!(one.resolve(&host).digest(), two.resolve(&host).digest());
         assert_ne!(two.resolve(&HostName::new("h2").unwrap()).digest(), two.resolve(&host).digest());
         let patient =
-            read("{name: web, command: x, hosts: [h1], stop: {grace: 1m}, health: {tcp: 80}, ready: {tcp: 80}}")
+            read("{name: web, command: x, hosts: [h1], stop: {grace: 1m}, health: {tcp: 80}, ready: {tcp: 80}, hooks: {pre_stop: x}}")
                 .unwrap();
         assert_ne!(patient.resolve(&host).digest(), one.resolve(&host).digest());
         assert_eq!(patient.resolve(&host).launch_digest(), one.resolve(&host).launch_digest());

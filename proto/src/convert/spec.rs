@@ -1,5 +1,6 @@
 //! The process spec.
 
+mod hook;
 mod probe;
 
 use std::collections::BTreeMap;
@@ -9,7 +10,10 @@ use minder_model::{
     RestartPolicy, Signal, Spec, Start, Stop, StopScope,
 };
 
-use self::probe::{health_from_wire, health_to_wire, ready_from_wire, ready_to_wire};
+use self::{
+    hook::{hooks_from_wire, hooks_to_wire},
+    probe::{health_from_wire, health_to_wire, ready_from_wire, ready_to_wire},
+};
 use crate::v1;
 
 /// The checked types of a spec on the wire; absent fields get their defaults. What needs no types is checked by
@@ -60,6 +64,7 @@ pub fn spec_from_wire(wire: v1::ProcessSpec) -> Result<Spec, FieldErrors> {
             logs,
             health,
             ready,
+            hooks: hooks_from_wire(wire.hooks.unwrap_or_default()),
             ..Spec::new(name, wire.command)
         }),
         Some(_) | None => Err(FieldErrors(errors.0)),
@@ -98,6 +103,7 @@ pub fn spec_to_wire(spec: &Spec) -> v1::ProcessSpec {
         logs: Some(logs_to_wire(&spec.logs)),
         health: spec.health.as_ref().map(health_to_wire),
         ready: spec.ready.as_ref().map(ready_to_wire),
+        hooks: Some(hooks_to_wire(&spec.hooks)),
     }
 }
 

@@ -1,5 +1,6 @@
 //! `minder-shim --exec BUNDLE TIMEOUT_MS COMMAND ARG...`: runs one command as a bundle's program would run, as its user,
-//! in its environment and its cgroup, and says in a line how that went, with the last of its output.
+//! in its environment and its cgroup, and says in a line how that went, with the last of its output. `--hook NAME` instead
+//! of `--exec` waits for the hook before, and tells the command its name.
 //!
 //! Nothing of it outlives its time, its end, or the slave that asked for it, whose end closes standard input.
 
@@ -35,18 +36,33 @@ const KILL_TIME: Duration = Duration::from_secs(2);
 /// One read of a pipe.
 const READ_BYTES: usize = 4 * 1_024;
 
-/// Runs the command that the arguments after `--exec` name.
-pub fn run(mut args: impl Iterator<Item = OsString>) -> ! {
+/// Runs the command that the arguments name, as a hook of this name or as none.
+pub fn run(hook: Option<OsString>, mut args: impl Iterator<Item = OsString>) -> ! {
     let (Some(folder), Some(timeout), Some(program)) = (args.next(), args.next(), args.next()) else {
         exit(code::USAGE);
     };
     let Some(timeout) = timeout.to_str().and_then(|ms| ms.parse().ok()).map(Duration::from_millis) else {
         exit(code::USAGE);
     };
-    let path = Path::new(&folder).join(bundle::LAUNCH);
-    let Some(launch) = std::fs::read(path).ok().and_then(|bytes| Launch::decode(&bytes).ok()) else {
+    // Held until this process ends, and with it everything the hook began.
+    let _lock = hook.as_ref().map(|_| hold(&Path::new(&folder).join(bundle::HOOK_LOCK)));
+    // The slave may have gone while this waited, or before it began.
+    if slave_is_gone() {
+        exit(0);
+    }
+    let read = |name: &str| std::fs::read(Path::new(&folder).join(name)).ok();
+    let bytes = read(bundle::LAUNCH).or_else(|| read(bundle::CLOSED));
+    let Some(mut launch) = bytes.and_then(|bytes| Launch::decode(&bytes).ok()) else {
         exit(code::LAUNCH);
     };
+    if let Some(hook) = hook {
+        // The cgroup was killed at the end, which may kill what enters it now; or the machine was restarted meanwhile.
+        if hook == "post_stop" {
+            launch.cgroup.clear();
+        }
+        launch.env.retain(|(key, _)| key != b"MINDER_HOOK");
+        launch.env.push((b"MINDER_HOOK".to_vec(), hook.into_vec()));
+    }
     let args = args.map(OsString::into_vec).collect();
     let launch = Launch { command: program.into_vec(), args, log_combine: true, ..launch };
     sys::detach();
@@ -60,6 +76,22 @@ pub fn run(mut args: impl Iterator<Item = OsString>) -> ! {
     // A slave that is gone needs no answer.
     let _ = io::stdout().write_all(&answer);
     exit(0)
+}
+
+/// Waits until no other hook of this bundle is under way. Without the folder there is nothing to run.
+fn hold(path: &Path) -> File {
+    let Ok(lock) = File::create(path) else { exit(code::BUNDLE) };
+    // SAFETY: flock on a descriptor that lives until the process ends.
+    if unsafe { libc::flock(lock.as_raw_fd(), libc::LOCK_EX) } != 0 {
+        exit(code::LOCKED);
+    }
+    lock
+}
+
+fn slave_is_gone() -> bool {
+    let mut slave = [libc::pollfd { fd: 0, events: 0, revents: 0 }];
+    sys::poll(&mut slave, 0);
+    slave[0].revents != 0
 }
 
 struct Command {

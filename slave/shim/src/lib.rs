@@ -24,6 +24,10 @@ pub mod bundle {
     pub const LOCK: &str = "lock";
     /// Where the slave speaks to the shim.
     pub const SOCKET: &str = "sock";
+    /// The launch file after [`LAUNCH`] was taken away so that no shim starts it: what runs after its end reads it.
+    pub const CLOSED: &str = "launch.closed";
+    /// Held by a hook as long as it or anything it began lives.
+    pub const HOOK_LOCK: &str = "hook";
 }
 
 /// Exit codes of a shim that never got as far as a record.

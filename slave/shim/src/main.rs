@@ -1,5 +1,5 @@
-//! `minder-shim BUNDLE`: parents one incarnation of one program, owns its output and its exit record. With `--exec` it
-//! runs one command beside it, for a check.
+//! `minder-shim BUNDLE`: parents one incarnation of one program, owns its output and its exit record. With `--exec` or
+//! `--hook` it runs one command beside it.
 //!
 //! It must outlive its slave and be small, so it is one thread around one poll(2), on libc alone. It never stops for
 //! a slave, a disk or a reader. Its own death costs the exit code and nothing else: the program is found again by the
@@ -20,7 +20,11 @@ fn main() {
     let mut args = std::env::args_os().skip(1).peekable();
     if args.next_if(|arg| arg == "--exec").is_some() {
         sys::close_inherited();
-        command::run(args);
+        command::run(None, args);
+    }
+    if args.next_if(|arg| arg == "--hook").is_some() {
+        sys::close_inherited();
+        command::run(args.next(), args);
     }
     let (Some(folder), None) = (args.next(), args.next()) else {
         eprintln!("usage: minder-shim BUNDLE (started by minder-slave, not by hand)");

@@ -63,7 +63,8 @@ impl Host {
         let bundle = self.folders.bundle(key, incarnation);
         // The slave may have been started from another cgroup than before; the incarnation is where it was put.
         let cgroup = bundle.cgroup().unwrap_or_else(|| self.cgroups.leaf(key, incarnation));
-        let (sender, attendant) = self.attendant(key, incarnation, cgroup);
+        let hooks = self.hooks_of(key, incarnation);
+        let (sender, attendant) = self.attendant(key, incarnation, cgroup, hooks);
         tokio::spawn(attendant.attend(None));
         sender
     }

@@ -109,8 +109,13 @@ impl Bundle {
         if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
             return Ok(false);
         }
+        // A hook that a slave's end interrupted is being ended.
+        let hook = File::create(self.path.join(bundle::HOOK_LOCK))?;
+        if flock(&hook, FlockOperation::NonBlockingLockExclusive).is_err() {
+            return Ok(false);
+        }
         // A shim takes the lock before it reads this, so one that comes late finds nothing to start.
-        match fs::remove_file(self.path.join(bundle::LAUNCH)) {
+        match fs::rename(self.path.join(bundle::LAUNCH), self.path.join(bundle::CLOSED)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             Ok(()) | Err(_) => Ok(true),
         }

@@ -2,9 +2,16 @@
 //!
 //! One task each. What it hears goes to the host as [`News`]; what it is to do comes as shim requests.
 
-use std::{io, path::PathBuf, process::Stdio, sync::Arc, time::Duration};
+use std::{
+    io,
+    path::{Path, PathBuf},
+    pin::pin,
+    process::Stdio,
+    sync::Arc,
+    time::Duration,
+};
 
-use minder_model::{Incarnation, InstanceKey, StartFailure};
+use minder_model::{Hooks, Incarnation, InstanceKey, StartFailure};
 use minder_shim::{
     protocol::{Request, VERSION, decode_record, next_frame},
     record::{Record, Stage},
@@ -19,7 +26,7 @@ use tokio::{
     time::Instant,
 };
 
-use super::{bundle::Bundle, orphan::Orphan};
+use super::{bundle::Bundle, command::one_line, hook, orphan::Orphan};
 
 /// A shim lets go of its standard output when it listens. One of a version that does not is looked for after this.
 const READY_WAIT: Duration = Duration::from_millis(100);
@@ -51,6 +58,10 @@ pub enum What {
     Over(Option<Record>),
     /// There is no shim, so there never was a program.
     NoShim(StartFailure),
+    /// Every process of it is gone and its `post_stop` hook runs; [`What::Over`] follows.
+    Leaving,
+    /// A hook that cannot hold anything up has failed.
+    HookFailed(String),
     /// A question to it is answered.
     Probed {
         /// By which check.
@@ -72,6 +83,10 @@ pub struct Attendant {
     pub bundle: Bundle,
     /// Its cgroup; empty where there are none.
     pub cgroup: PathBuf,
+    /// The program that runs beside it.
+    pub shim: Arc<Path>,
+    /// What is run before its start and after its end.
+    pub hooks: Hooks,
     /// What it is to do.
     pub requests: mpsc::Receiver<Request>,
     /// Who wants to know.
@@ -83,7 +98,15 @@ struct HostGone;
 
 impl Attendant {
     /// Starts the shim, then attends to it.
-    pub async fn start(self, shim: Arc<std::path::Path>) {
+    pub async fn start(mut self) {
+        if let Err(what) = self.pre_start().await {
+            if let Some(what) = what {
+                // A host that is gone needs no word.
+                let _ = self.tell(what).await;
+            }
+            return;
+        }
+        let shim = self.shim.clone();
         let spawned = tokio::process::Command::new(&*shim)
             .arg(self.bundle.path())
             .stdin(Stdio::null())
@@ -110,6 +133,40 @@ impl Attendant {
                 let _ = self.tell(What::NoShim(failure)).await;
             }
         }
+    }
+
+    /// Runs the hook before the start. The error is what to tell, if anybody is left to be told.
+    async fn pre_start(&mut self) -> Result<(), Option<What>> {
+        let Some(hook) = self.hooks.pre_start.clone() else { return Ok(()) };
+        let limit = Duration::from_millis(hook.timeout.0);
+        let ran = hook::run(&self.shim, self.bundle.path(), "pre_start", &hook, limit);
+        let mut ran = pin!(ran);
+        let outcome = loop {
+            // The hook is waited for over all turns; a dropped one is ended. The queue keeps what it holds.
+            tokio::select! {
+                outcome = &mut ran => break outcome,
+                request = self.requests.recv() => match request {
+                    Some(Request::KillTree) => break Err("pre_start hook was ended by a stop".into()),
+                    // There is nobody to signal yet.
+                    Some(Request::Hello { .. } | Request::Signal { .. } | Request::Release) => {}
+                    None => return Err(None),
+                },
+            }
+        };
+        let failure =
+            |message: String| StartFailure { step: "pre_start".into(), errno: 0, message: one_line(&message) };
+        outcome.map_err(|message| Some(What::NoShim(failure(message))))
+    }
+
+    /// Runs the hook after the end of a program that ran. Every process is gone, so no request means anything now.
+    async fn post_stop(&mut self) -> Result<(), HostGone> {
+        let Some(hook) = self.hooks.post_stop.clone() else { return Ok(()) };
+        self.tell(What::Leaving).await?;
+        let limit = Duration::from_millis(hook.timeout.0);
+        if let Err(message) = hook::run(&self.shim, self.bundle.path(), "post_stop", &hook, limit).await {
+            self.tell(What::HookFailed(one_line(&message))).await?;
+        }
+        Ok(())
     }
 
     /// Attends to an incarnation whose shim was started before: by this slave, which has it as a child, or by the one
@@ -185,7 +242,11 @@ impl Attendant {
         match record.stage {
             Stage::Preparing | Stage::Draining => Ok(false),
             Stage::Running => self.tell(What::Running(record)).await.map(|()| false),
-            Stage::StartFailed | Stage::Ended => self.tell(What::Over(Some(record))).await.map(|()| true),
+            Stage::StartFailed => self.tell(What::Over(Some(record))).await.map(|()| true),
+            Stage::Ended => {
+                self.post_stop().await?;
+                self.tell(What::Over(Some(record))).await.map(|()| true)
+            }
         }
     }
 
@@ -212,6 +273,10 @@ impl Attendant {
             }
         }
         self.end_leftovers().await;
+        if record.as_ref().is_some_and(|record| matches!(record.stage, Stage::Running | Stage::Draining | Stage::Ended))
+        {
+            self.post_stop().await?;
+        }
         self.tell(What::Over(record)).await
     }
 

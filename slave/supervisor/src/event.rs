@@ -49,6 +49,11 @@ pub enum Event {
     },
     /// The incarnation is over: no process of it is left.
     Ended(Ended),
+    /// Every process of the incarnation is gone; its end is told when its last hook has run.
+    Leaving {
+        /// Which one.
+        incarnation: Incarnation,
+    },
     /// The question that [`Effect::Probe`] asked is answered, by silence too.
     Probed {
         /// Of this incarnation.

@@ -80,6 +80,20 @@ pub(crate) fn in_window(record: &Record, policy: &Restart, now_wall_ms: u64) -> 
     }
 }
 
+/// When a wait is over, on the clock that only goes forward. It is never longer than it was when it began, however far
+/// the wall clock was set back meanwhile.
+pub(crate) fn due(record: &Record, now: Now) -> Option<u64> {
+    let until = |at: u64| {
+        let whole_ms = at.saturating_sub(record.since_ms);
+        Some(now.mono_ms + at.saturating_sub(now.wall_ms).min(whole_ms))
+    };
+    match record.outcome {
+        Outcome::Fatal(0) | Outcome::Exited | Outcome::Stopped => None,
+        Outcome::Backoff(at) | Outcome::Fatal(at) => until(at),
+        Outcome::Pending => Some(now.mono_ms),
+    }
+}
+
 fn limit_reached(record: &mut Record, policy: &Restart, now: Now) -> bool {
     if let Some(window) = policy.window {
         let begin = now.wall_ms.saturating_sub(window.0);

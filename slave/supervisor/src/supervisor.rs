@@ -28,6 +28,8 @@ pub struct Supervisor {
     /// What the live incarnation runs, for its policies; absent when the slave lost it.
     live_spec: Option<RunSpec>,
     checks: Checks,
+    /// No process of the live incarnation is left, so there is nothing to do to it any more.
+    leaving: bool,
 }
 
 /// What is wanted.
@@ -80,6 +82,7 @@ impl Supervisor {
             fact: Fact::Down { due_mono_ms: Some(0) },
             live_spec: None,
             checks: Checks::default(),
+            leaving: false,
         }
     }
 
@@ -88,9 +91,9 @@ impl Supervisor {
     pub fn restore(record: Record, now: Now) -> Self {
         let fact = match record.live {
             Some(_) => Fact::Unclear,
-            None => Fact::Down { due_mono_ms: due(&record, now) },
+            None => Fact::Down { due_mono_ms: restart::due(&record, now) },
         };
-        Self { record, wish: Wish::Unsaid, fact, live_spec: None, checks: Checks::default() }
+        Self { record, wish: Wish::Unsaid, fact, live_spec: None, checks: Checks::default(), leaving: false }
     }
 
     /// What must be made durable on [`Effect::Save`].
@@ -128,6 +131,10 @@ impl Supervisor {
                 self.on_taken_over(incarnation, pid, started_at_ms, run_spec, now)
             }
             Event::Ended(ended) => self.on_ended(ended, now),
+            Event::Leaving { incarnation } => {
+                self.leaving |= self.is_live(incarnation);
+                Vec::new()
+            }
             Event::Probed { incarnation, kind, number, answer } => {
                 self.on_probed(incarnation, kind, number, answer, now);
                 Vec::new()
@@ -221,7 +228,8 @@ impl Supervisor {
         self.record.cause = cause;
         self.live_spec = None;
         self.checks = Checks::default();
-        self.fact = Fact::Down { due_mono_ms: due(&self.record, now) };
+        self.leaving = false;
+        self.fact = Fact::Down { due_mono_ms: restart::due(&self.record, now) };
         vec![Effect::Save]
     }
 
@@ -253,6 +261,7 @@ impl Supervisor {
     /// Brings wish and fact together: the one place where something is begun.
     fn settle(&mut self, now: Now) -> Vec<Effect> {
         match (&self.wish, self.fact) {
+            _ if self.leaving => Vec::new(),
             (Wish::Unsaid, Fact::Down { .. } | Fact::Starting | Fact::Up { .. }) => self.settle_unsaid(now),
             (_, Fact::Unclear) => Vec::new(),
             (_, Fact::Stopping { .. }) => self.settle_stopping(now),
@@ -474,6 +483,7 @@ impl Supervisor {
     /// How the instance looks now.
     pub fn status(&self, now: Now) -> InstanceStatus {
         let (pid, started_at_ms) = match self.fact {
+            _ if self.leaving => (0, 0),
             Fact::Up { pid, started_at_ms, .. } | Fact::Stopping { pid, started_at_ms, .. } => (pid, started_at_ms),
             Fact::Down { .. } | Fact::Unclear | Fact::Starting => (0, 0),
         };
@@ -509,6 +519,7 @@ impl Supervisor {
     fn phase(&self) -> Phase {
         match (self.fact, self.record.outcome) {
             (Fact::Unclear, _) => Phase::Unknown,
+            (Fact::Starting | Fact::Up { .. }, _) if self.leaving => Phase::Stopping,
             (Fact::Starting | Fact::Up { healthy: false, .. }, _) => Phase::Starting,
             (Fact::Up { healthy: true, .. }, _) => self.running_phase(),
             (Fact::Stopping { .. }, _) => Phase::Stopping,
@@ -531,19 +542,5 @@ impl Supervisor {
             Fact::Up { healthy: true, .. } => self.running_cause(),
             Fact::Down { .. } | Fact::Unclear | Fact::Starting | Fact::Up { .. } => self.record.cause.clone(),
         }
-    }
-}
-
-/// When a wait is over, on the clock that only goes forward. It is never longer than it was when it began, however far
-/// the wall clock was set back meanwhile.
-fn due(record: &Record, now: Now) -> Option<u64> {
-    let until = |at: u64| {
-        let whole_ms = at.saturating_sub(record.since_ms);
-        Some(now.mono_ms + at.saturating_sub(now.wall_ms).min(whole_ms))
-    };
-    match record.outcome {
-        Outcome::Fatal(0) | Outcome::Exited | Outcome::Stopped => None,
-        Outcome::Backoff(at) | Outcome::Fatal(at) => until(at),
-        Outcome::Pending => Some(now.mono_ms),
     }
 }

@@ -353,6 +353,23 @@ fn a_changed_check_is_adopted_and_answers_to_the_old_one_do_not_count() {
     assert_eq!((world.asked, world.status().health, world.spawned), (asked, None, 1));
 }
 
+#[test]
+fn while_its_last_hook_runs_it_is_stopping_and_nothing_is_done_to_it() {
+    let mut world = World::new(spec(|spec| spec.ready = Some(Ready::new(probe(2)))));
+    world.pass(1_000);
+    let (incarnation, _) = world.living.unwrap();
+    world.questions.clear();
+    world.step(Event::Leaving { incarnation });
+    let asked = world.asked;
+    world.item.wanted = Wanted::Stopped;
+    world.assign();
+    world.pass(60_000);
+    let status = world.status();
+    assert_eq!((status.phase, status.pid, status.ready, world.asked), (Phase::Stopping, 0, None, asked));
+    world.end(ExitStatus::Code(1));
+    assert_eq!((world.phase(), world.status().exits[0].killed_after_grace), (Phase::Stopped, false));
+}
+
 #[derive(Debug, Clone)]
 enum Act {
     Pass(u64),

@@ -5,6 +5,7 @@
 mod at_most_one;
 mod checks;
 mod fence;
+mod hooks;
 mod life;
 mod logs;
 mod many;
