@@ -151,3 +151,24 @@ async fn a_hook_dies_with_its_slave_and_is_run_again_by_the_next() {
     assert_eq!((lines(&notes), stopped.exits.len()), (vec!["program".to_string(), "term".into()], 1));
     assert!(!stopped.exits[0].killed_after_grace, "a hook after the end is no late end");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_start_that_its_slave_did_not_survive_has_failed_and_is_made_again() {
+    let mut stage = Stage::set().await;
+    stage.open(1).await;
+    let notes = notes(&stage);
+    let pids = notes.with_extension("pids");
+    let script = "echo $$ >> \"$0\"; while [ ! -e \"$0.go\" ]; do sleep 0.02; done";
+    let app = noting(&notes, Hooks { pre_start: shell(script, &pids), ..Hooks::default() });
+    stage.start(&[&app.resolve(&host())]).await;
+    eventually("the hook runs", || lines(&pids).len() == 1).await;
+    stage.kill_slave();
+    stage.start_slave();
+    stage.open(2).await;
+    eventually("the next one runs", || lines(&pids).len() == 2).await;
+    assert!(!is_alive(lines(&pids)[0].parse().unwrap()), "two at a time");
+    assert!(lines(&notes).is_empty(), "the program ran before its hook had ended");
+    fs::write(format!("{}.go", pids.display()), "").unwrap();
+    assert_eq!(stage.phase("app", v1::Phase::Running).await.incarnation, 2);
+    eventually("the program runs once", || lines(&notes) == ["program"]).await;
+}
