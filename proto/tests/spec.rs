@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use minder_model::{
     Bytes, Daemon, HostName, Limit, LogFull, Logs, Millis, Override, ProcessName, Restart, RestartPolicy, Signal, Spec,
-    Start, Stop, StopScope,
+    Start, Stop, StopScope, StopStep,
 };
 use minder_proto::{
     convert::spec::{spec_from_wire, spec_to_wire},
@@ -73,10 +73,13 @@ fn restart() -> impl Strategy<Value = Restart> {
 
 fn stop() -> impl Strategy<Value = Stop> {
     let scope = prop_oneof![Just(StopScope::Main), Just(StopScope::Group), Just(StopScope::All)];
-    (1..=64_i64, scope, any::<u64>()).prop_map(|(signal, scope, grace)| Stop {
-        signal: Signal::from_number(signal).unwrap(),
+    let signal = || (1..=64_i64).prop_map(|number| Signal::from_number(number).unwrap());
+    let step = (signal(), any::<u64>()).prop_map(|(signal, after)| StopStep { signal, after: Millis(after) });
+    (signal(), scope, any::<u64>(), vec(step, 0..3)).prop_map(|(signal, scope, grace, escalation)| Stop {
+        signal,
         scope,
         grace: Millis(grace),
+        escalation,
     })
 }
 

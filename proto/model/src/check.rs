@@ -3,7 +3,7 @@
 use alloc::{collections::BTreeMap, format, string::String, vec::Vec};
 use core::fmt;
 
-use crate::{digest::encode, duration::Millis, limits::*, spec::Spec};
+use crate::{digest::encode, duration::Millis, limits::*, signal::Signal, spec::Spec};
 
 /// One complaint about one field.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -257,7 +257,32 @@ fn check_policies(check: &mut Check, spec: &Spec) {
         check.that(slow_retry.0 >= 1_000, "restart.slow_retry", || String::from("is below one second"));
     }
     check.duration("stop.grace", spec.stop.grace, DURATION_MS_MAX);
+    check_escalation(check, &spec.stop);
     check.duration("start.healthy_after", spec.start.healthy_after, DURATION_MS_MAX);
+}
+
+fn check_escalation(check: &mut Check, stop: &crate::Stop) {
+    let steps = &stop.escalation;
+    check.that(steps.len() <= STOP_STEPS_MAX, "stop.escalation", || {
+        format!("has {} steps, the limit is {STOP_STEPS_MAX}", steps.len())
+    });
+    check.that(steps.is_empty() || stop.signal != Signal::KILL, "stop.escalation", || {
+        String::from("stands beside signal KILL, which ends everything at once")
+    });
+    let mut before = Millis(0);
+    for (at, step) in steps.iter().enumerate() {
+        let path = format!("stop.escalation[{at}]");
+        check.that(step.signal != Signal::KILL, &format!("{path}.signal"), || {
+            String::from("KILL comes by itself, to every process, when the grace is over; shorten stop.grace instead")
+        });
+        check.that(step.after > before, &format!("{path}.after"), || {
+            format!("{} does not come after {before}, where the step before it is", step.after)
+        });
+        check.that(step.after < stop.grace, &format!("{path}.after"), || {
+            format!("{} is not within stop.grace, {}, when everything is killed", step.after, stop.grace)
+        });
+        before = step.after;
+    }
 }
 
 /// What is allowed but surely not meant, one sentence each.
@@ -309,6 +334,18 @@ mod tests {
         assert_eq!(check(|s| s.restart.delay = Millis(u64::MAX)), ["spec.restart.delay", "spec.restart.delay_max"]);
         assert_eq!(check(|s| s.restart.window = Some(Millis(0))), ["spec.restart.window"]);
         assert_eq!(check(|s| s.env = [(String::from("A=B"), String::new())].into()), ["spec.env"]);
+        let steps = |steps: &[(Signal, u64)]| {
+            let steps = steps.iter().map(|(signal, ms)| crate::StopStep { signal: *signal, after: Millis(*ms) });
+            let steps: Vec<_> = steps.collect();
+            check(|s| s.stop.escalation = steps)
+        };
+        assert!(steps(&[(Signal::HUP, 1), (Signal::TERM, 9_999)]).is_empty());
+        assert_eq!(steps(&[(Signal::HUP, 0)]), ["spec.stop.escalation[0].after"]);
+        assert_eq!(steps(&[(Signal::HUP, 5), (Signal::TERM, 5)]), ["spec.stop.escalation[1].after"]);
+        assert_eq!(steps(&[(Signal::HUP, 10_000)]), ["spec.stop.escalation[0].after"]);
+        assert_eq!(steps(&[(Signal::KILL, 5)]), ["spec.stop.escalation[0].signal"]);
+        let many: Vec<_> = (1..10).map(|ms| (Signal::HUP, ms)).collect();
+        assert_eq!(steps(&many), ["spec.stop.escalation"]);
         assert_eq!(check(|s| s.labels = [(String::from("a b"), String::new())].into()), ["spec.labels"]);
         assert_eq!(
             check(|s| s.limits = [(String::from("nofiles"), Limit { soft: None, hard: None })].into()),

@@ -37,4 +37,6 @@ pub use report::{Cause, ExitRecord, ExitStatus, InstanceStatus, Phase, StartFail
 pub use selection::{Selection, SelectionError};
 pub use signal::Signal;
 pub use size::Bytes;
-pub use spec::{Daemon, Limit, LogFull, Logs, Override, Restart, RestartPolicy, RunSpec, Spec, Start, Stop, StopScope};
+pub use spec::{
+    Daemon, Limit, LogFull, Logs, Override, Restart, RestartPolicy, RunSpec, Spec, Start, Stop, StopScope, StopStep,
+};

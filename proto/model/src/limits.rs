@@ -36,6 +36,8 @@ pub const DURATION_MS_MAX: u64 = 24 * 60 * 60 * 1_000;
 pub const WINDOW_MS_MAX: u64 = 30 * 24 * 60 * 60 * 1_000;
 /// Most restarts a limit may allow; a slave remembers the time of each within the window.
 pub const RESTART_LIMIT_MAX: u32 = 10_000;
+/// Signals of one stop after the first: more steps than anybody tells apart.
+pub const STOP_STEPS_MAX: usize = 8;
 /// Largest log file of one stream.
 pub const LOG_BYTES_MAX: u64 = 16 * 1_024 * 1_024 * 1_024;
 /// Smallest log file of one stream: below this, rotation costs more than it keeps.

@@ -1,6 +1,6 @@
 //! What slaves see: the phase of each instance, why it is in it, and how its incarnations ended.
 
-use alloc::{string::String, vec::Vec};
+use alloc::{format, string::String, vec::Vec};
 use core::fmt;
 
 use minicbor::{CborLen, Decode, Encode};
@@ -226,6 +226,24 @@ pub struct ExitRecord {
     /// It outlived its grace and was killed.
     #[n(9)]
     pub killed_after_grace: bool,
+    /// How long its end took, from the first word to the last process of its tree, in milliseconds. Absent where it
+    /// ended by itself or nobody could measure it.
+    #[n(20)]
+    pub stop_ms: Option<u64>,
+}
+
+impl ExitRecord {
+    /// How its stop went; empty where it ended by itself.
+    pub fn stop_words(&self) -> String {
+        let took = self.stop_ms.map(|ms| format!("{}.{} s", ms / 1_000, ms % 1_000 / 100));
+        match (self.requested, self.killed_after_grace, took) {
+            (false, _, _) => String::new(),
+            (true, false, None) => String::from("stopped as asked"),
+            (true, false, Some(took)) => format!("stopped as asked in {took}"),
+            (true, true, None) => String::from("did not stop in time, killed"),
+            (true, true, Some(took)) => format!("did not stop in time, killed, gone after {took}"),
+        }
+    }
 }
 
 /// One instance as its slave sees it.

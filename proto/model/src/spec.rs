@@ -18,7 +18,7 @@ use self::document::{
 };
 pub use self::{
     limit::Limit,
-    policy::{Daemon, LogFull, Logs, Restart, RestartPolicy, Start, Stop, StopScope},
+    policy::{Daemon, LogFull, Logs, Restart, RestartPolicy, Start, Stop, StopScope, StopStep},
 };
 use crate::{
     digest::{Digest, encode},

@@ -199,10 +199,12 @@ fn exit_record_to_wire(record: &ExitRecord) -> v1::ExitRecord {
         memory_peak_bytes: record.memory_peak_bytes,
         requested: record.requested,
         killed_after_grace: record.killed_after_grace,
+        stop_ms: record.stop_ms,
     }
 }
 
-fn exit_record_from_wire(wire: v1::ExitRecord) -> Result<ExitRecord, StatusError> {
+/// An ended incarnation from the wire.
+pub fn exit_record_from_wire(wire: v1::ExitRecord) -> Result<ExitRecord, StatusError> {
     Ok(ExitRecord {
         incarnation: Incarnation(wire.incarnation),
         generation: Generation(wire.generation),
@@ -214,6 +216,7 @@ fn exit_record_from_wire(wire: v1::ExitRecord) -> Result<ExitRecord, StatusError
         memory_peak_bytes: wire.memory_peak_bytes,
         requested: wire.requested,
         killed_after_grace: wire.killed_after_grace,
+        stop_ms: wire.stop_ms,
     })
 }
 

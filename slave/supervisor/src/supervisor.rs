@@ -1,20 +1,20 @@
 //! The state machine. Facts come in by events; `settle` compares them with the wish and says what to do next.
 
+mod stop;
+
 use alloc::{boxed::Box, vec, vec::Vec};
 
 use minder_model::{
     Cause, Digest, EXITS_KEPT_MAX, ExitRecord, Incarnation, InstanceStatus, Item, Phase, Restart, Revision, RunSpec,
-    Signal, Stop, Wanted,
+    Wanted,
 };
 
+use self::stop::Stopping;
 use crate::{
     event::{Effect, Ended, Event, Now},
     record::{Live, Outcome, Record},
     restart,
 };
-
-/// A kill is asked for again after this time: the first word may have been lost with a shim or a connection.
-const KILL_AGAIN_MS: u64 = 5_000;
 
 /// One instance's supervisor.
 #[derive(Debug, Clone)]
@@ -54,8 +54,8 @@ enum Fact {
     Starting,
     /// It runs.
     Up { pid: u32, started_at_ms: u64, since_mono_ms: u64, healthy: bool },
-    /// It is to end, and is killed at the deadline. Not yet asked when it has no pid yet: only a program that runs can be.
-    Stopping { pid: u32, started_at_ms: u64, kill_at_mono_ms: u64, killed: bool, why: Why },
+    /// It is to end.
+    Stopping { pid: u32, started_at_ms: u64, stopping: Stopping },
 }
 
 /// Why an incarnation is being ended.
@@ -112,7 +112,10 @@ impl Supervisor {
                 self.wish = Wish::Gone;
                 Vec::new()
             }
-            Event::Started { incarnation, pid, started_at_ms } => self.on_started(incarnation, pid, started_at_ms, now),
+            Event::Started { incarnation, pid, started_at_ms } => {
+                self.on_started(incarnation, pid, started_at_ms, now);
+                Vec::new()
+            }
             Event::TakenOver { incarnation, pid, started_at_ms, run_spec } => {
                 self.on_taken_over(incarnation, pid, started_at_ms, run_spec, now)
             }
@@ -127,9 +130,9 @@ impl Supervisor {
         self.live() == Some(incarnation)
     }
 
-    fn on_started(&mut self, incarnation: Incarnation, pid: u32, started_at_ms: u64, now: Now) -> Vec<Effect> {
+    fn on_started(&mut self, incarnation: Incarnation, pid: u32, started_at_ms: u64, now: Now) {
         if !self.is_live(incarnation) {
-            return Vec::new();
+            return;
         }
         match self.fact {
             Fact::Starting => {
@@ -139,15 +142,9 @@ impl Supervisor {
             Fact::Up { since_mono_ms, healthy, .. } => {
                 self.fact = Fact::Up { pid, started_at_ms, since_mono_ms, healthy };
             }
-            Fact::Stopping { pid: before, kill_at_mono_ms, killed, why, .. } => {
-                self.fact = Fact::Stopping { pid, started_at_ms, kill_at_mono_ms, killed, why };
-                if before == 0 && !killed {
-                    return vec![self.ask_to_end(incarnation)];
-                }
-            }
+            Fact::Stopping { stopping, .. } => self.fact = Fact::Stopping { pid, started_at_ms, stopping },
             Fact::Down { .. } | Fact::Unclear => {}
         }
-        Vec::new()
     }
 
     fn on_taken_over(
@@ -176,13 +173,16 @@ impl Supervisor {
         if !self.is_live(ended.incarnation) {
             return Vec::new();
         }
-        let (requested, killed, why) = match self.fact {
-            Fact::Stopping { killed, why, .. } => (true, killed, Some(why)),
-            Fact::Unclear => (self.record.live.is_some_and(|live| live.stopping), false, None),
-            Fact::Starting | Fact::Up { .. } | Fact::Down { .. } => (false, false, None),
+        let stopping = match self.fact {
+            Fact::Stopping { stopping, .. } => Some(stopping),
+            Fact::Unclear | Fact::Starting | Fact::Up { .. } | Fact::Down { .. } => None,
         };
-        let generation = self.record.live.map_or(self.record.generation, |live| live.generation);
-        self.note_exit(&ended, generation, requested, killed);
+        // What was asked to end and is gone when its slave comes back has ended as it was asked to.
+        let asked_before = self.fact == Fact::Unclear && self.record.live.is_some_and(|live| live.stopping);
+        let (requested, why) = (stopping.is_some() || asked_before, stopping.map(|stopping| stopping.why));
+        let killed = stopping.is_some_and(|stopping| stopping.killed);
+        let stop_ms = stopping.map(|stopping| now.mono_ms.saturating_sub(stopping.since_mono_ms));
+        self.note_exit(&ended, requested, killed, stop_ms);
         self.record.live = None;
         self.record.since_ms = now.wall_ms;
         let (outcome, cause) = match (requested, why) {
@@ -204,7 +204,8 @@ impl Supervisor {
         vec![Effect::Save]
     }
 
-    fn note_exit(&mut self, ended: &Ended, generation: minder_model::Generation, requested: bool, killed: bool) {
+    fn note_exit(&mut self, ended: &Ended, requested: bool, killed: bool, stop_ms: Option<u64>) {
+        let generation = self.record.live.map_or(self.record.generation, |live| live.generation);
         self.record.exits.push(ExitRecord {
             incarnation: ended.incarnation,
             generation,
@@ -216,6 +217,7 @@ impl Supervisor {
             memory_peak_bytes: ended.memory_peak_bytes,
             requested,
             killed_after_grace: killed,
+            stop_ms,
         });
         let surplus = self.record.exits.len().saturating_sub(EXITS_KEPT_MAX);
         self.record.exits.drain(..surplus);
@@ -245,17 +247,6 @@ impl Supervisor {
     /// Before the first word after a restart only time passes; restarts wait for the assignment on disk.
     fn settle_unsaid(&mut self, now: Now) -> Vec<Effect> {
         self.become_healthy(now)
-    }
-
-    fn settle_stopping(&mut self, now: Now) -> Vec<Effect> {
-        let Fact::Stopping { kill_at_mono_ms, killed, .. } = &mut self.fact else { return Vec::new() };
-        if now.mono_ms < *kill_at_mono_ms {
-            return vec![Effect::WakeAt(*kill_at_mono_ms)];
-        }
-        *killed = true;
-        *kill_at_mono_ms = now.mono_ms + KILL_AGAIN_MS;
-        let wake = Effect::WakeAt(*kill_at_mono_ms);
-        self.live().map(|incarnation| Effect::KillTree { incarnation }).into_iter().chain([wake]).collect()
     }
 
     fn settle_down(&mut self, item: Item, due_mono_ms: Option<u64>, now: Now) -> Vec<Effect> {
@@ -320,6 +311,7 @@ impl Supervisor {
             spec: item.spec,
             launch: spec.launch,
             stopping: false,
+            stop_mono_ms: None,
         });
         self.live_spec = Some(spec.run_spec.clone());
         self.fact = Fact::Starting;
@@ -393,34 +385,6 @@ impl Supervisor {
         vec![Effect::Save]
     }
 
-    fn stop(&mut self, why: Why, now: Now) -> Vec<Effect> {
-        let Some(live) = self.record.live else { return Vec::new() };
-        let (pid, started_at_ms) = match self.fact {
-            Fact::Up { pid, started_at_ms, .. } => (pid, started_at_ms),
-            Fact::Starting => (0, 0),
-            Fact::Down { .. } | Fact::Unclear | Fact::Stopping { .. } => return Vec::new(),
-        };
-        let kill_at_mono_ms = now.mono_ms + self.stop_spec().grace.0;
-        self.record.live = Some(Live { stopping: why == Why::Operator, ..live });
-        self.record.since_ms = now.wall_ms;
-        self.fact = Fact::Stopping { pid, started_at_ms, kill_at_mono_ms, killed: false, why };
-        let ask = (pid != 0).then(|| self.ask_to_end(live.incarnation));
-        [Effect::Save].into_iter().chain(ask).chain([Effect::WakeAt(kill_at_mono_ms)]).collect()
-    }
-
-    /// The first word of a stop. Where it is KILL, that means the whole tree, as at the end of every grace.
-    fn ask_to_end(&self, incarnation: Incarnation) -> Effect {
-        let stop = self.stop_spec();
-        match stop.signal == Signal::KILL {
-            true => Effect::KillTree { incarnation },
-            false => Effect::Signal { incarnation, signal: stop.signal, scope: stop.scope, then_continue: true },
-        }
-    }
-
-    fn stop_spec(&self) -> Stop {
-        self.live_spec.as_ref().map_or_else(Stop::default, |spec| spec.spec().stop.clone())
-    }
-
     fn forget_restarts(&mut self) {
         self.record.restarts = 0;
         self.record.window.clear();
@@ -491,7 +455,8 @@ impl Supervisor {
     fn cause(&self) -> Cause {
         match self.fact {
             Fact::Down { .. } if self.missing_spec().is_some() => Cause::SpecMissing,
-            Fact::Stopping { why: Why::SpecChanged, .. } => Cause::SpecChanged,
+            Fact::Stopping { stopping: Stopping { killed: true, .. }, .. } => Cause::KilledAfterGrace,
+            Fact::Stopping { stopping: Stopping { why: Why::SpecChanged, .. }, .. } => Cause::SpecChanged,
             Fact::Stopping { .. } => Cause::Operator,
             Fact::Up { healthy: true, .. } => Cause::Wanted,
             Fact::Down { .. } | Fact::Unclear | Fact::Starting | Fact::Up { .. } => self.record.cause.clone(),

@@ -8,4 +8,5 @@ mod life;
 mod logs;
 mod many;
 mod stage;
+mod stop;
 mod takeover;

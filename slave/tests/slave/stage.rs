@@ -84,6 +84,11 @@ pub struct Stage {
 
 impl Stage {
     pub async fn set() -> Self {
+        Self::set_with("").await
+    }
+
+    /// With further lines in the slave's configuration.
+    pub async fn set_with(configuration: &str) -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let (attended, streams) = mpsc::channel(8);
@@ -94,8 +99,8 @@ impl Stage {
         let incoming = tonic::transport::server::TcpIncoming::from(listener).with_nodelay(Some(true));
         tokio::spawn(server.serve_with_incoming(incoming));
         let folder = tempfile::tempdir().unwrap();
-        fs::write(folder.path().join("slave.toml"), "heartbeat_interval_ms = 200\nmachine_interval_ms = 200\n")
-            .unwrap();
+        let configuration = format!("heartbeat_interval_ms = 200\nmachine_interval_ms = 200\n{configuration}");
+        fs::write(folder.path().join("slave.toml"), configuration).unwrap();
         let mut stage = Self {
             folder,
             address,
@@ -338,6 +343,16 @@ pub fn kill(pid: u32, signal: Signal) {
 pub fn is_alive(pid: u32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit(')').next().and_then(|rest| rest.trim_start().chars().next()).is_some_and(|state| state != 'Z')
+}
+
+/// Processes that were given this as a variable of their environment, and what they have become since.
+pub fn marked(variable: &str) -> Vec<u32> {
+    let has = |pid: &u32| {
+        let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        environment.split(|byte| *byte == 0).any(|one| one == variable.as_bytes())
+    };
+    let pids = fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.filter(has).filter(|pid| is_alive(*pid)).collect()
 }
 
 /// Waits for something that no report tells.
