@@ -109,6 +109,7 @@ prop_compose! {
         healthy_after in any::<u64>(),
         daemon in option::of((option::of(".{0,6}"), any::<u64>())),
         logs in logs(),
+        env_files in vec(".{0,6}", 0..3),
     ) -> Spec {
         let text = |at: usize| some[at].map(|value| value.to_string());
         Spec {
@@ -131,6 +132,8 @@ prop_compose! {
             start: Start { healthy_after: Millis(healthy_after) },
             daemon: daemon.map(|(pid_file, timeout)| Daemon { pid_file, launch_timeout: Millis(timeout) }),
             logs,
+            no_new_privileges: !env_files.is_empty(),
+            env_files,
             ..Spec::new(ProcessName::new(name).unwrap(), command)
         }
     }

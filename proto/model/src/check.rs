@@ -113,6 +113,17 @@ impl Check {
         }
     }
 
+    fn env_files(&mut self, files: &[String]) {
+        self.that(files.len() <= ENV_FILES_MAX, "env_files", || {
+            format!("has {} files, the limit is {ENV_FILES_MAX}", files.len())
+        });
+        for (at, file) in files.iter().enumerate() {
+            let path = format!("env_files[{at}]");
+            self.text(&path, file, ARG_BYTES_MAX);
+            self.absolute(&path, file.strip_prefix('-').unwrap_or(file));
+        }
+    }
+
     fn labels(&mut self, path: &str, labels: &BTreeMap<String, String>) {
         self.that(labels.len() <= LABELS_MAX, path, || {
             format!("has {} labels, the limit is {LABELS_MAX}", labels.len())
@@ -164,6 +175,7 @@ fn check_launch(check: &mut Check, spec: &Spec) {
     check.command("command", &spec.command);
     check.args("args", &spec.args);
     check.env("env", &spec.env);
+    check.env_files(&spec.env_files);
     if let Some(directory) = &spec.working_directory {
         check.text("working_directory", directory, ARG_BYTES_MAX);
         check.absolute("working_directory", directory);
@@ -327,6 +339,9 @@ mod tests {
         assert_eq!(check(|s| s.command.clear()), ["spec.command"]);
         assert_eq!(check(|s| s.args = alloc::vec![String::from("a\0b")]), ["spec.args[0]"]);
         assert_eq!(check(|s| s.working_directory = Some("here".into())), ["spec.working_directory"]);
+        assert!(check(|s| s.env_files = alloc::vec!["/etc/app".into(), "-/etc/${name}".into()]).is_empty());
+        assert_eq!(check(|s| s.env_files = alloc::vec!["/a".into(), "-b".into()]), ["spec.env_files[1]"]);
+        assert_eq!(check(|s| s.env_files = alloc::vec!["/a".into(); 33]), ["spec.env_files"]);
         assert_eq!(check(|s| s.umask = Some("9".into())), ["spec.umask"]);
         assert_eq!(check(|s| s.nice = Some(40)), ["spec.nice"]);
         assert_eq!(check(|s| s.instances = 0), ["spec.instances"]);

@@ -14,6 +14,8 @@ pub const ARG_BYTES_MAX: usize = 64 * 1_024;
 pub const ENV_MAX: usize = 1_000;
 /// Longest environment value, in bytes.
 pub const ENV_BYTES_MAX: usize = 32 * 1_024;
+/// Files of variables of one process.
+pub const ENV_FILES_MAX: usize = 32;
 /// Largest spec in its stored form, in bytes. A thousand of these still fit one host's assignment comfortably.
 pub const SPEC_BYTES_MAX: usize = 64 * 1_024;
 /// Instances of one process on one host.

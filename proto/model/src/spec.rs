@@ -113,6 +113,17 @@ pub struct Spec {
     #[n(20)]
     #[serde(default, skip_serializing_if = "is_default")]
     pub logs: Logs,
+    /// Files of `KEY=VALUE` lines on the host, read at each start as the process' user could. `env` counts before them,
+    /// a later file before an earlier one. One that begins with `-` may be missing.
+    #[n(21)]
+    #[cbor(skip_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub env_files: Vec<String>,
+    /// Nothing that it executes gives it more rights than it has (`PR_SET_NO_NEW_PRIVS`).
+    #[n(30)]
+    #[cbor(skip_if = "is_default")]
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub no_new_privileges: bool,
 }
 
 /// What differs on one host. An absent field means "as in the spec"; `env` and `limits` are merged key by key.
@@ -214,6 +225,8 @@ impl Spec {
             start: Start::default(),
             daemon: None,
             logs: Logs::default(),
+            env_files: Vec::new(),
+            no_new_privileges: false,
         }
     }
 

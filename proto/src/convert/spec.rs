@@ -54,6 +54,8 @@ pub fn spec_from_wire(wire: v1::ProcessSpec) -> Result<Spec, FieldErrors> {
                 launch_timeout: millis(daemon.launch_timeout_ms, Daemon::default().launch_timeout),
             }),
             logs,
+            env_files: wire.env_files,
+            no_new_privileges: wire.no_new_privileges,
             ..Spec::new(name, wire.command)
         }),
         Some(_) | None => Err(FieldErrors(errors.0)),
@@ -87,6 +89,8 @@ pub fn spec_to_wire(spec: &Spec) -> v1::ProcessSpec {
             launch_timeout_ms: Some(daemon.launch_timeout.0),
         }),
         logs: Some(logs_to_wire(&spec.logs)),
+        env_files: spec.env_files.clone(),
+        no_new_privileges: spec.no_new_privileges,
     }
 }
 

@@ -94,6 +94,13 @@ impl Bundle {
         minder_shim::record::read(&self.path.join(bundle::RECORD))
     }
 
+    /// Which of several a failed step of the start was about; empty where the step says it all.
+    pub fn failure(&self) -> String {
+        fs::read(self.path.join(bundle::FAILURE))
+            .map(|text| String::from_utf8_lossy(&text).into_owned())
+            .unwrap_or_default()
+    }
+
     /// Connects to the shim. The path goes through a descriptor, for a socket's path may be too long otherwise.
     pub async fn connect(&self) -> io::Result<UnixStream> {
         let folder = File::open(&self.path)?;
