@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 
 use minder_model::{
-    Bytes, Daemon, HostName, Limit, LogFull, Logs, Millis, Override, ProcessName, Restart, RestartPolicy, Signal, Spec,
-    Start, Stop, StopScope, StopStep,
+    Bytes, Daemon, File, HostName, Limit, LogFull, Logs, Millis, Override, ProcessName, Restart, RestartPolicy, Signal,
+    Spec, Start, Stop, StopScope, StopStep,
 };
 use minder_proto::{
     convert::spec::{spec_from_wire, spec_to_wire},
@@ -110,6 +110,7 @@ prop_compose! {
         daemon in option::of((option::of(".{0,6}"), any::<u64>())),
         logs in logs(),
         env_files in vec(".{0,6}", 0..3),
+        files in vec((".{0,6}", ".{0,6}", option::of(".{0,4}"), option::of(".{0,4}"), any::<bool>()), 0..3),
     ) -> Spec {
         let text = |at: usize| some[at].map(|value| value.to_string());
         Spec {
@@ -134,6 +135,17 @@ prop_compose! {
             logs,
             no_new_privileges: !env_files.is_empty(),
             env_files,
+            files: files
+                .into_iter()
+                .map(|(path, content, mode, owner, expand)| File {
+                    path,
+                    content,
+                    group: mode.clone(),
+                    mode,
+                    owner,
+                    expand,
+                })
+                .collect(),
             ..Spec::new(ProcessName::new(name).unwrap(), command)
         }
     }

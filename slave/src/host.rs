@@ -28,6 +28,7 @@ use crate::{
     os::{
         bundle::Folders,
         cgroup::Cgroups,
+        files::{RenderedFile, render},
         incarnation::{Attendant, News, What},
         launch::{Place, launch},
     },
@@ -398,16 +399,19 @@ impl Host {
     fn carry_out(&mut self, key: &InstanceKey, effect: Effect) {
         match effect {
             Effect::Spawn { incarnation, generation, run_spec } => {
+                let files = self.folders.bundle(key, incarnation).files();
                 let place = Place {
                     host: &self.settings.name,
                     key,
                     generation,
                     incarnation,
                     revision: self.ledger.assignment().revision,
+                    files: Some(files.as_path()).filter(|_| !run_spec.spec().files.is_empty()),
                 };
                 let leaf = self.cgroups.leaf(key, incarnation);
                 let launch = launch(&run_spec, &place, &self.folders.logs(key), &leaf);
-                self.spawn(key, incarnation, &launch.encode(), &leaf);
+                let files = render(run_spec.spec(), &place);
+                self.spawn(key, incarnation, &launch.encode(), &leaf, files);
             }
             Effect::Signal { incarnation, signal, scope, then_continue } => {
                 self.request(key, incarnation, signal_request(signal, scope));
@@ -426,14 +430,21 @@ impl Host {
         }
     }
 
-    fn spawn(&mut self, key: &InstanceKey, incarnation: Incarnation, launch: &[u8], leaf: &Path) {
+    fn spawn(
+        &mut self,
+        key: &InstanceKey,
+        incarnation: Incarnation,
+        launch: &[u8],
+        leaf: &Path,
+        files: Vec<RenderedFile>,
+    ) {
         let (sender, attendant) = self.attendant(key, incarnation, leaf.into());
         let prepared = attendant.bundle.create(launch).and_then(|()| self.cgroups.create(leaf));
         if let Some(unit) = self.units.get_mut(key) {
             unit.requests = Some(sender);
         }
         match prepared {
-            Ok(()) => drop(tokio::spawn(attendant.start(self.shim.clone()))),
+            Ok(()) => drop(tokio::spawn(attendant.start(self.shim.clone(), files))),
             Err(error) => {
                 let failure = StartFailure {
                     step: "bundle".into(),

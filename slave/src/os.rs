@@ -2,6 +2,7 @@
 
 pub mod bundle;
 pub mod cgroup;
+pub mod files;
 pub mod incarnation;
 pub mod launch;
 pub mod orphan;

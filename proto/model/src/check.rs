@@ -162,9 +162,11 @@ pub fn check_labels(path: &str, labels: &BTreeMap<String, String>) -> Result<(),
 pub fn check_spec(spec: &Spec) -> Result<(), FieldErrors> {
     let mut check = Check { errors: Vec::new() };
     check_launch(&mut check, spec);
+    check_files(&mut check, spec);
     check_placement(&mut check, spec);
     check_policies(&mut check, spec);
-    let size = encode(spec).len();
+    let files: usize = spec.files.iter().map(|file| file.content.len()).sum();
+    let size = encode(spec).len() - files;
     check.that(size <= SPEC_BYTES_MAX, "name", || {
         format!("the whole spec has {size} bytes, the limit is {SPEC_BYTES_MAX}")
     });
@@ -206,6 +208,39 @@ fn check_launch(check: &mut Check, spec: &Spec) {
     check.that((1..=LOG_FILES_MAX).contains(&logs.max_files), "logs.max_files", || {
         format!("{} is not within 1 to {LOG_FILES_MAX}", logs.max_files)
     });
+}
+
+fn check_files(check: &mut Check, spec: &Spec) {
+    let files = &spec.files;
+    check.that(files.len() <= FILES_MAX, "files", || format!("has {} files, the limit is {FILES_MAX}", files.len()));
+    let bytes: usize = files.iter().map(|file| file.content.len()).sum();
+    check.that(bytes <= FILES_BYTES_MAX, "files", || {
+        format!("have {bytes} bytes together, the limit is {FILES_BYTES_MAX}")
+    });
+    for (at, file) in files.iter().enumerate() {
+        let path = |field: &str| format!("files[{at}].{field}");
+        check.text(&path("path"), &file.path, FILE_PATH_BYTES_MAX);
+        let odd = |part: &str| matches!(part, "" | "." | "..") || part.len() > LABEL_BYTES_MAX;
+        check.that(!file.path.split('/').any(odd), &path("path"), || {
+            format!("{:?} is no path in the folder of files: no '/' at either end, no '.' and no '..'", file.path)
+        });
+        let clash = files[..at].iter().find(|other| within(&file.path, &other.path) || within(&other.path, &file.path));
+        if let Some(other) = clash {
+            check.that(false, &path("path"), || format!("{:?} does not go together with {:?}", file.path, other.path));
+        }
+        check.that(file.content.len() <= FILE_BYTES_MAX, &path("content"), || {
+            format!("has {} bytes, the limit is {FILE_BYTES_MAX}", file.content.len())
+        });
+        if let Some(mode) = &file.mode {
+            let octal = u32::from_str_radix(mode, 8).is_ok_and(|mode| mode <= 0o777);
+            check.that(octal, &path("mode"), || format!("{mode:?} is no mode; write octal text such as \"0640\""));
+        }
+    }
+}
+
+/// Whether two paths are the same or one lies in the other, which would have to be file and folder.
+fn within(inner: &str, outer: &str) -> bool {
+    inner.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 fn check_placement(check: &mut Check, spec: &Spec) {
@@ -370,6 +405,31 @@ mod tests {
             check(|s| s.limits = [(String::from("nofile"), Limit { soft: None, hard: Some(1) })].into()),
             ["spec.limits.nofile"]
         );
+        let files = |files: &[(&str, usize, &str)]| {
+            let file = |(path, bytes, mode): &(&str, usize, &str)| crate::File {
+                path: String::from(*path),
+                content: "x".repeat(*bytes),
+                mode: (!mode.is_empty()).then(|| String::from(*mode)),
+                owner: None,
+                group: None,
+                expand: false,
+            };
+            let files: Vec<_> = files.iter().map(file).collect();
+            check(|s| s.files = files)
+        };
+        const WHOLE: usize = FILE_BYTES_MAX;
+        assert!(files(&[("a", WHOLE, "0600"), ("b/c", WHOLE, ""), ("b/d", WHOLE, ""), ("b.c", WHOLE, "")]).is_empty());
+        for path in ["", "/a", "a/", "a//b", "../a", "a/./b", "a\0"] {
+            assert_eq!(files(&[(path, 1, "")]), ["spec.files[0].path"], "{path:?}");
+        }
+        for (one, other) in [("a", "a"), ("a", "a/b"), ("a/b", "a")] {
+            assert_eq!(files(&[(one, 1, ""), (other, 1, "")]), ["spec.files[1].path"], "{one} {other}");
+        }
+        assert_eq!(files(&[("a", 1, "9")]), ["spec.files[0].mode"]);
+        assert_eq!(files(&[("a", 1, "4755")]), ["spec.files[0].mode"]);
+        assert_eq!(files(&[("a", WHOLE + 1, "")]), ["spec.files[0].content"]);
+        let whole = |path| (path, WHOLE, "");
+        assert_eq!(files(&[whole("a"), whole("b"), whole("c"), whole("d"), ("e", 1, "")]), ["spec.files"]);
         let host = HostName::new("h").unwrap();
         assert_eq!(check(|s| s.hosts = alloc::vec![host.clone(), host.clone()]), ["spec.hosts"]);
         assert_eq!(check(|s| s.args = alloc::vec!["x".repeat(60_000), "x".repeat(60_000)]), ["spec.name"]);

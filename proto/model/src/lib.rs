@@ -38,5 +38,6 @@ pub use selection::{Selection, SelectionError};
 pub use signal::Signal;
 pub use size::Bytes;
 pub use spec::{
-    Daemon, Limit, LogFull, Logs, Override, Restart, RestartPolicy, RunSpec, Spec, Start, Stop, StopScope, StopStep,
+    Daemon, File, Limit, LogFull, Logs, Override, Restart, RestartPolicy, RunSpec, Spec, Start, Stop, StopScope,
+    StopStep,
 };

@@ -16,7 +16,15 @@ pub const ENV_MAX: usize = 1_000;
 pub const ENV_BYTES_MAX: usize = 32 * 1_024;
 /// Files of variables of one process.
 pub const ENV_FILES_MAX: usize = 32;
-/// Largest spec in its stored form, in bytes. A thousand of these still fit one host's assignment comfortably.
+/// Small files of one process.
+pub const FILES_MAX: usize = 64;
+/// Longest path of a small file within its folder, in bytes; with the folder's own it stays below the kernel's 4,096.
+pub const FILE_PATH_BYTES_MAX: usize = 1_024;
+/// Largest small file, in bytes: configuration, not data.
+pub const FILE_BYTES_MAX: usize = 64 * 1_024;
+/// All small files of one process together, in bytes: a few such specs still fit one log entry.
+pub const FILES_BYTES_MAX: usize = 256 * 1_024;
+/// Largest spec in its stored form, in bytes, without the content of its files. A thousand of these still fit one host's assignment comfortably.
 pub const SPEC_BYTES_MAX: usize = 64 * 1_024;
 /// Instances of one process on one host.
 pub const INSTANCES_PER_HOST_MAX: u32 = 1_000;

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use minder_model::{
-    Bytes, Daemon, FieldError, FieldErrors, HostName, Limit, LogFull, Logs, Millis, Override, ProcessName, Restart,
-    RestartPolicy, Signal, Spec, Start, Stop, StopScope, StopStep,
+    Bytes, Daemon, FieldError, FieldErrors, File, HostName, Limit, LogFull, Logs, Millis, Override, ProcessName,
+    Restart, RestartPolicy, Signal, Spec, Start, Stop, StopScope, StopStep,
 };
 
 use crate::v1;
@@ -55,6 +55,7 @@ pub fn spec_from_wire(wire: v1::ProcessSpec) -> Result<Spec, FieldErrors> {
             }),
             logs,
             env_files: wire.env_files,
+            files: wire.files.into_iter().map(file_from_wire).collect(),
             no_new_privileges: wire.no_new_privileges,
             ..Spec::new(name, wire.command)
         }),
@@ -90,6 +91,7 @@ pub fn spec_to_wire(spec: &Spec) -> v1::ProcessSpec {
         }),
         logs: Some(logs_to_wire(&spec.logs)),
         env_files: spec.env_files.clone(),
+        files: spec.files.iter().map(file_to_wire).collect(),
         no_new_privileges: spec.no_new_privileges,
     }
 }
@@ -292,6 +294,16 @@ fn logs_to_wire(logs: &Logs) -> v1::LogsSpec {
         on_full: on_full.into(),
         combine: logs.combine,
     }
+}
+
+fn file_from_wire(wire: v1::SmallFile) -> File {
+    let v1::SmallFile { path, content, mode, owner, group, expand } = wire;
+    File { path, content, mode, owner, group, expand }
+}
+
+fn file_to_wire(file: &File) -> v1::SmallFile {
+    let File { path, content, mode, owner, group, expand } = file.clone();
+    v1::SmallFile { path, content, mode, owner, group, expand }
 }
 
 #[cfg(test)]

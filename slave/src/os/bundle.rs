@@ -3,8 +3,11 @@
 use std::{
     ffi::OsStr,
     fs::{self, File},
-    io,
-    os::{fd::AsRawFd, unix::ffi::OsStrExt},
+    io::{self, Write},
+    os::{
+        fd::AsRawFd,
+        unix::{ffi::OsStrExt, fs::OpenOptionsExt},
+    },
     path::{Path, PathBuf},
 };
 
@@ -80,7 +83,19 @@ impl Bundle {
     /// Makes it with its launch file. Nothing here needs a sync: after a power cut there is no process either.
     pub fn create(&self, launch: &[u8]) -> io::Result<()> {
         fs::create_dir_all(&self.path)?;
-        fs::write(self.path.join(bundle::LAUNCH), launch)
+        // The environment is in it, which is nobody else's business.
+        let mut file = fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(self.path.join(bundle::LAUNCH))?;
+        file.write_all(launch)
+    }
+
+    /// Where its small files lie, if its spec has any.
+    pub fn files(&self) -> PathBuf {
+        self.path.join("files")
     }
 
     /// The cgroup that its launch names, while the launch file is there.

@@ -18,7 +18,11 @@ use tokio::{
     time::Instant,
 };
 
-use super::{bundle::Bundle, orphan::Orphan};
+use super::{
+    bundle::Bundle,
+    files::{self, RenderedFile},
+    orphan::Orphan,
+};
 
 /// A shim lets go of its standard output when it listens. One of a version that does not is looked for after this.
 const READY_WAIT: Duration = Duration::from_millis(100);
@@ -72,8 +76,13 @@ pub struct Attendant {
 struct HostGone;
 
 impl Attendant {
-    /// Starts the shim, then attends to it.
-    pub async fn start(self, shim: Arc<std::path::Path>) {
+    /// Writes the small files, starts the shim, then attends to it.
+    pub async fn start(self, shim: Arc<std::path::Path>, files: Vec<RenderedFile>) {
+        if let Err(failure) = self.write_files(files).await {
+            // A host that is gone needs no word.
+            let _ = self.tell(What::NoShim(failure)).await;
+            return;
+        }
         let spawned = tokio::process::Command::new(&*shim)
             .arg(self.bundle.path())
             .stdin(Stdio::null())
@@ -100,6 +109,18 @@ impl Attendant {
                 let _ = self.tell(What::NoShim(failure)).await;
             }
         }
+    }
+
+    async fn write_files(&self, files: Vec<RenderedFile>) -> Result<(), StartFailure> {
+        if files.is_empty() {
+            return Ok(());
+        }
+        let folder = self.bundle.files();
+        let written = tokio::task::spawn_blocking(move || files::write(&folder, &files)).await;
+        // Writing panics nowhere, and a runtime that ends takes this task along.
+        written.unwrap_or_else(|error| {
+            Err(StartFailure { step: "files".into(), errno: 0, message: format!("files: not written: {error}") })
+        })
     }
 
     /// Attends to an incarnation whose shim was started before: by this slave, which has it as a child, or by the one

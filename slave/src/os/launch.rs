@@ -21,6 +21,8 @@ pub struct Place<'a> {
     pub incarnation: Incarnation,
     /// The assignment's revision.
     pub revision: Revision,
+    /// Where the spec's small files are, if it has any.
+    pub files: Option<&'a Path>,
 }
 
 /// The launch of one incarnation.
@@ -33,6 +35,7 @@ pub fn launch(run_spec: &RunSpec, place: &Place<'_>, logs: &Path, cgroup: &Path)
         env.push(("PATH".to_owned(), PATH_DEFAULT.to_owned()));
     }
     env.extend(own_variables(place));
+    env.extend(place.files.map(|files| ("MINDER_FILES".to_owned(), files.display().to_string())));
     for (key, value) in &spec.env {
         env.retain(|(there, _)| there != key);
         env.push((key.clone(), expand(value, place)));
@@ -90,7 +93,7 @@ fn own_variables(place: &Place<'_>) -> [(String, String); 5] {
 }
 
 /// Replaces the built-in variables. Anything else in `${...}` stays as it is: it is the program's business.
-fn expand(text: &str, place: &Place<'_>) -> String {
+pub fn expand(text: &str, place: &Place<'_>) -> String {
     if !text.contains("${") {
         return text.to_owned();
     }
@@ -102,8 +105,9 @@ fn expand(text: &str, place: &Place<'_>) -> String {
         ("${incarnation}", place.incarnation.to_string()),
         ("${revision}", place.revision.to_string()),
     ]
-    .iter()
-    .fold(text.to_owned(), |text, (variable, value)| text.replace(variable, value))
+    .into_iter()
+    .chain(place.files.map(|files| ("${files}", files.display().to_string())))
+    .fold(text.to_owned(), |text, (variable, value)| text.replace(variable, &value))
 }
 
 /// The kernel's number of a resource limit (setrlimit(2)).
@@ -150,6 +154,7 @@ mod tests {
             generation: Generation(3),
             incarnation: Incarnation(4),
             revision: Revision(5),
+            files: None,
         };
         let launch = launch(&spec.resolve(&host), &place, Path::new("/logs"), Path::new(""));
         assert_eq!(launch.args, [b"--id=web-1/app/2/3/4".to_vec(), b"${other}".to_vec()]);

@@ -4,6 +4,7 @@
 
 mod at_most_one;
 mod fence;
+mod files;
 mod life;
 mod logs;
 mod many;
