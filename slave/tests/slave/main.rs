@@ -11,3 +11,4 @@ mod many;
 mod stage;
 mod stop;
 mod takeover;
+mod upgrade;

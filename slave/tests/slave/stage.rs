@@ -65,8 +65,26 @@ impl slave_server::Slave for Service {
     }
 }
 
+/// The programs of one version.
+#[derive(Debug, Clone)]
+pub struct Programs {
+    pub slave: PathBuf,
+    pub shim: PathBuf,
+}
+
+impl Programs {
+    /// Those of this version. The shim lies beside the slave; `cargo build` makes both.
+    pub fn present() -> Self {
+        let slave = PathBuf::from(env!("CARGO_BIN_EXE_minder-slave"));
+        let shim = slave.with_file_name("minder-shim");
+        assert!(shim.exists(), "there is no {}; say cargo build first", shim.display());
+        Self { slave, shim }
+    }
+}
+
 /// A pretended manager with one slave.
 pub struct Stage {
+    pub programs: Programs,
     pub folder: tempfile::TempDir,
     address: String,
     streams: mpsc::Receiver<Attended>,
@@ -89,6 +107,11 @@ impl Stage {
 
     /// With further lines in the slave's configuration.
     pub async fn set_with(configuration: &str) -> Self {
+        Self::set_by(Programs::present(), configuration).await
+    }
+
+    /// By programs of another version.
+    pub async fn set_by(programs: Programs, configuration: &str) -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let (attended, streams) = mpsc::channel(8);
@@ -102,6 +125,7 @@ impl Stage {
         let configuration = format!("heartbeat_interval_ms = 200\nmachine_interval_ms = 200\n{configuration}");
         fs::write(folder.path().join("slave.toml"), configuration).unwrap();
         let mut stage = Self {
+            programs,
             folder,
             address,
             streams,
@@ -140,9 +164,9 @@ impl Stage {
     }
 
     pub fn command(&self, managers: &str) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_minder-slave"));
+        let mut command = Command::new(&self.programs.slave);
         command.arg("--config").arg(self.folder.path().join("slave.toml"));
-        command.args(["--name", "h", "--managers", managers, "--shim"]).arg(shim());
+        command.args(["--name", "h", "--managers", managers, "--shim"]).arg(&self.programs.shim);
         command.arg("--data").arg(self.data());
         command
     }
@@ -362,13 +386,6 @@ pub async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
         assert!(begin.elapsed() < DEADLINE, "not in time: {what}");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-}
-
-/// The shim lies beside the slave; `cargo build` makes both.
-fn shim() -> PathBuf {
-    let shim = Path::new(env!("CARGO_BIN_EXE_minder-slave")).with_file_name("minder-shim");
-    assert!(shim.exists(), "there is no {}; say cargo build first", shim.display());
-    shim
 }
 
 pub fn host() -> HostName {
