@@ -148,6 +148,12 @@ pub struct ExitView {
     pub started_at_ms: u64,
     pub ended_at_ms: u64,
     pub requested: bool,
+    pub killed_after_grace: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stop_ms: Option<u64>,
+    /// How its stop went, in words.
+    #[serde(skip)]
+    pub stop: String,
 }
 
 impl InstanceView {
@@ -242,6 +248,9 @@ impl ExitView {
             started_at_ms: exit.started_at_ms,
             ended_at_ms: exit.ended_at_ms,
             requested: exit.requested,
+            killed_after_grace: exit.killed_after_grace,
+            stop_ms: exit.stop_ms,
+            stop: status::exit_record_from_wire(exit.clone()).map(|exit| exit.stop_words()).unwrap_or_default(),
         }
     }
 }

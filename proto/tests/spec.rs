@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 
 use minder_model::{
-    Bytes, Daemon, Health, Hook, Hooks, HostName, Limit, LogFull, Logs, Millis, OnUnhealthy, Override, Probe,
-    ProcessName, Ready, Restart, RestartPolicy, Signal, Spec, Start, Stop, StopScope,
+    Bytes, Daemon, File, Health, Hook, Hooks, HostName, Limit, LogFull, Logs, Millis, OnUnhealthy, Override, Probe,
+    ProcessName, Ready, Restart, RestartPolicy, Signal, Spec, Start, Stop, StopScope, StopStep,
 };
 use minder_proto::{
     convert::spec::{spec_from_wire, spec_to_wire},
@@ -73,10 +73,13 @@ fn restart() -> impl Strategy<Value = Restart> {
 
 fn stop() -> impl Strategy<Value = Stop> {
     let scope = prop_oneof![Just(StopScope::Main), Just(StopScope::Group), Just(StopScope::All)];
-    (1..=64_i64, scope, any::<u64>()).prop_map(|(signal, scope, grace)| Stop {
-        signal: Signal::from_number(signal).unwrap(),
+    let signal = || (1..=64_i64).prop_map(|number| Signal::from_number(number).unwrap());
+    let step = (signal(), any::<u64>()).prop_map(|(signal, after)| StopStep { signal, after: Millis(after) });
+    (signal(), scope, any::<u64>(), vec(step, 0..3)).prop_map(|(signal, scope, grace, escalation)| Stop {
+        signal,
         scope,
         grace: Millis(grace),
+        escalation,
     })
 }
 
@@ -151,6 +154,8 @@ prop_compose! {
         (health, ready) in (option::of(health()), option::of(ready())),
         start_timeout in some_time(),
         hooks in hooks(),
+        env_files in vec(".{0,6}", 0..3),
+        files in vec((".{0,6}", ".{0,6}", option::of(".{0,4}"), option::of(".{0,4}"), any::<bool>()), 0..3),
     ) -> Spec {
         let text = |at: usize| some[at].map(|value| value.to_string());
         Spec {
@@ -176,6 +181,19 @@ prop_compose! {
             health,
             ready,
             hooks,
+            no_new_privileges: !env_files.is_empty(),
+            env_files,
+            files: files
+                .into_iter()
+                .map(|(path, content, mode, owner, expand)| File {
+                    path,
+                    content,
+                    group: mode.clone(),
+                    mode,
+                    owner,
+                    expand,
+                })
+                .collect(),
             ..Spec::new(ProcessName::new(name).unwrap(), command)
         }
     }

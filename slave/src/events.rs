@@ -43,7 +43,7 @@ impl Events {
             time_ms: wall_ms(),
             instance: after.key.to_string(),
             phase: phase_to_wire(after.phase).into(),
-            text: sentence(after),
+            text: sentence(before, after),
         });
     }
 
@@ -76,10 +76,18 @@ impl Events {
     }
 }
 
-fn sentence(status: &InstanceStatus) -> String {
+fn sentence(before: &InstanceStatus, status: &InstanceStatus) -> String {
+    // How the stop went that has just come to its end.
+    let stop = match status.exits.last() {
+        Some(exit) if before.exits.last() != Some(exit) => exit.stop_words(),
+        Some(_) | None => String::new(),
+    };
     let cause = status.cause.to_string();
     let wait = Millis(status.next_start_ms.saturating_sub(wall_ms()) / 100 * 100);
     match status.phase {
+        Phase::Starting if !stop.is_empty() => {
+            format!("starting, incarnation {}; the one before {stop}", status.incarnation)
+        }
         Phase::Starting => format!("starting, incarnation {}", status.incarnation),
         Phase::Running | Phase::Ready if !cause.is_empty() => format!("running, pid {}; {cause}", status.pid),
         Phase::Running => format!("running, pid {}", status.pid),
@@ -89,6 +97,7 @@ fn sentence(status: &InstanceStatus) -> String {
         Phase::Fatal => format!("given up: {cause}"),
         Phase::Exited => format!("ended: {cause}"),
         Phase::Stopping => format!("stopping {cause}"),
+        Phase::Stopped | Phase::Pending if !stop.is_empty() => stop,
         Phase::Stopped => format!("stopped {cause}"),
         Phase::Pending | Phase::Lost | Phase::Unknown => status.phase.word().to_lowercase(),
     }

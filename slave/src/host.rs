@@ -1,6 +1,7 @@
 //! The host: one task that owns the ledger and every supervisor. Each turn takes what has come in, steps the machines,
 //! makes everything they changed durable in one sync, and only then carries out what they ask for.
 
+mod effects;
 mod end;
 mod hooks;
 mod probes;
@@ -16,9 +17,9 @@ use std::{
 
 use minder_model::{
     Assignment, AssignmentDelta, ClusterId, DeltaError, Digest, Hooks, Incarnation, InstanceKey, InstanceStatus, Item,
-    Revision, RunSpec, Signal, StartFailure, StopScope,
+    Revision, RunSpec,
 };
-use minder_shim::protocol::{Request, Scope};
+use minder_shim::protocol::Request;
 use minder_supervisor::{Effect, Event, ProbeKind, Record, Supervisor};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::task::AbortOnDropHandle;
@@ -31,9 +32,7 @@ use crate::{
     os::{
         bundle::Folders,
         cgroup::Cgroups,
-        hook,
         incarnation::{Attendant, News, What},
-        launch::{Place, launch},
     },
     probe::Probes,
     settings::Settings,
@@ -330,7 +329,10 @@ impl Host {
             What::Running(record) => {
                 Event::Started { incarnation, pid: record.main_pid, started_at_ms: record.started_at_ms }
             }
-            What::Over(record) => Event::Ended(ended(incarnation, record.as_ref(), self.run_spec_of(&key).as_ref())),
+            What::Over(record) => {
+                let bundle = self.folders.bundle(&key, incarnation);
+                Event::Ended(ended(incarnation, record.as_ref(), self.run_spec_of(&key).as_ref(), &bundle))
+            }
             What::NoShim(failure) => Event::Ended(failed(incarnation, failure)),
             What::Probed { kind, number, answer } => Event::Probed { incarnation, kind, number, answer },
             What::Leaving => Event::Leaving { incarnation },
@@ -432,72 +434,6 @@ impl Host {
         Ok(())
     }
 
-    fn carry_out(&mut self, key: &InstanceKey, effect: Effect) {
-        match effect {
-            Effect::Spawn { incarnation, generation, run_spec } => {
-                let place = Place {
-                    host: &self.settings.name,
-                    key,
-                    generation,
-                    incarnation,
-                    revision: self.ledger.assignment().revision,
-                };
-                let leaf = self.cgroups.leaf(key, incarnation);
-                let launch = launch(&run_spec, &place, &self.folders.logs(key), &leaf);
-                let hooks = hook::all_filled(&run_spec.spec().hooks, &place);
-                self.spawn(key, incarnation, &launch.encode(), &leaf, hooks);
-            }
-            Effect::Signal { incarnation, signal, scope, then_continue: false } => {
-                self.request(key, incarnation, signal_request(signal, scope));
-            }
-            // So a stop begins.
-            Effect::Signal { incarnation, signal, scope, then_continue: true } => {
-                let requests = [signal, Signal::CONT].map(|signal| signal_request(signal, scope));
-                self.ask_to_end(key, incarnation, requests.into());
-            }
-            Effect::KillTree { incarnation } => self.request(key, incarnation, Request::KillTree),
-            Effect::Forget => {
-                self.units.remove(key);
-                self.changed.insert(key.clone());
-                self.folders.forget(key);
-            }
-            // Done when the step gave them.
-            Effect::Save | Effect::WakeAt(_) | Effect::Probe { .. } => {}
-        }
-    }
-
-    fn spawn(&mut self, key: &InstanceKey, incarnation: Incarnation, launch: &[u8], leaf: &Path, hooks: Hooks) {
-        let (sender, attendant) = self.attendant(key, incarnation, leaf.into(), hooks);
-        let prepared = attendant.bundle.create(launch).and_then(|()| self.cgroups.create(leaf));
-        if let Some(unit) = self.units.get_mut(key) {
-            unit.requests = Some(sender);
-        }
-        match prepared {
-            Ok(()) => drop(tokio::spawn(attendant.start())),
-            Err(error) => {
-                let failure = StartFailure {
-                    step: "bundle".into(),
-                    errno: error.raw_os_error().unwrap_or_default(),
-                    message: format!("cannot prepare {}: {error}", attendant.bundle.path().display()),
-                };
-                let news = News { key: key.clone(), incarnation, what: What::NoShim(failure) };
-                let sender = self.news_sender.clone();
-                // Sent from a task of its own: this one empties the queue.
-                tokio::spawn(async move { sender.send(news).await });
-            }
-        }
-    }
-
-    fn request(&self, key: &InstanceKey, incarnation: Incarnation, request: Request) {
-        let Some(unit) = self.units.get(key) else { return };
-        let same = unit.supervisor.live() == Some(incarnation);
-        if let Some(requests) = unit.requests.as_ref().filter(|_| same)
-            && requests.try_send(request).is_err()
-        {
-            tracing::warn!(instance = %key, "its shim takes no requests");
-        }
-    }
-
     fn publish(&mut self) {
         let before = self.view.borrow().clone();
         let moved = before.digest != self.assignment_digest
@@ -522,13 +458,4 @@ impl Host {
         }
         self.view.send_replace(Arc::new(next));
     }
-}
-
-fn signal_request(signal: Signal, scope: StopScope) -> Request {
-    let scope = match scope {
-        StopScope::Main => Scope::Main,
-        StopScope::Group => Scope::Group,
-        StopScope::All => Scope::All,
-    };
-    Request::Signal { signal: signal.number(), scope }
 }

@@ -63,8 +63,11 @@ fn history(status: &InstanceStatus, spec: &Spec, now_ms: u64) -> Vec<String> {
                 None => format!("ended with {} after {lived}", exit.status),
             },
         };
-        let asked = if exit.requested { ", as it was asked to" } else { "" };
-        sentences.push(format!("Its incarnation {} {how}{asked}, {ago} ago.", exit.incarnation));
+        let stop = match exit.stop_words() {
+            words if words.is_empty() => words,
+            words => format!("; {words}"),
+        };
+        sentences.push(format!("Its incarnation {} {how}, {ago} ago{stop}.", exit.incarnation));
     }
     if status.restarts > 0 {
         let limit = spec.restart.limit;

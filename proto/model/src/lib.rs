@@ -38,6 +38,6 @@ pub use selection::{Selection, SelectionError};
 pub use signal::Signal;
 pub use size::Bytes;
 pub use spec::{
-    Daemon, Health, Hook, Hooks, Limit, LogFull, Logs, OnUnhealthy, Override, Probe, Ready, Restart, RestartPolicy,
-    RunSpec, Spec, Start, Stop, StopScope, Target,
+    Daemon, File, Health, Hook, Hooks, Limit, LogFull, Logs, OnUnhealthy, Override, Probe, Ready, Restart,
+    RestartPolicy, RunSpec, Spec, Start, Stop, StopScope, StopStep, Target,
 };

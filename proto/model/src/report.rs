@@ -1,6 +1,6 @@
 //! What slaves see: the phase of each instance, why it is in it, and how its incarnations ended.
 
-use alloc::{string::String, vec::Vec};
+use alloc::{format, string::String, vec::Vec};
 use core::fmt;
 
 use minicbor::{CborLen, Decode, Encode};
@@ -235,9 +235,31 @@ pub struct ExitRecord {
     /// It outlived its grace and was killed.
     #[n(9)]
     pub killed_after_grace: bool,
+    /// How long its end took, from the first word to the last process of its tree, in milliseconds. Absent where it
+    /// ended by itself or nobody could measure it.
+    #[n(20)]
+    pub stop_ms: Option<u64>,
     /// It was ended by its supervisor for this: a failed health check, or not ready in time.
     #[n(30)]
     pub unhealthy: Option<String>,
+}
+
+impl ExitRecord {
+    /// How its stop went; empty where it ended by itself.
+    pub fn stop_words(&self) -> String {
+        let took = self.stop_ms.map(|ms| format!("{}.{} s", ms / 1_000, ms % 1_000 / 100));
+        let stopped = match (self.requested, &self.unhealthy) {
+            (true, _) => "stopped as asked",
+            (false, Some(_)) => "stopped",
+            (false, None) => return String::new(),
+        };
+        match (self.killed_after_grace, took) {
+            (false, None) => String::from(stopped),
+            (false, Some(took)) => format!("{stopped} in {took}"),
+            (true, None) => String::from("did not stop in time, killed"),
+            (true, Some(took)) => format!("did not stop in time, killed, gone after {took}"),
+        }
+    }
 }
 
 /// How a check stands.

@@ -5,6 +5,7 @@
 //! what matters there, so that adding a host to a process never restarts it on the others.
 
 mod document;
+mod file;
 mod hook;
 mod limit;
 mod policy;
@@ -19,9 +20,10 @@ use self::document::{
     is_default, is_one, list_or_shell_words, one, some_list_or_shell_words, text_or_number, text_values,
 };
 pub use self::{
+    file::File,
     hook::{Hook, Hooks},
     limit::Limit,
-    policy::{Daemon, LogFull, Logs, Restart, RestartPolicy, Start, Stop, StopScope},
+    policy::{Daemon, LogFull, Logs, Restart, RestartPolicy, Start, Stop, StopScope, StopStep},
     probe::{Health, OnUnhealthy, Probe, Ready, Target},
 };
 use crate::{
@@ -44,8 +46,8 @@ pub struct Spec {
     #[n(2)]
     #[serde(default, deserialize_with = "list_or_shell_words", skip_serializing_if = "Vec::is_empty")]
     pub args: Vec<String>,
-    /// Environment. `${host}`, `${name}`, `${instance}`, `${generation}`, `${incarnation}` and `${revision}` are
-    /// replaced here and in `args` and `working_directory`.
+    /// Environment. `${host}`, `${name}`, `${instance}`, `${generation}`, `${incarnation}`, `${revision}` and, where
+    /// there are `files`, `${files}` are replaced here, in `args`, `working_directory` and paths of `env_files`.
     #[n(3)]
     #[serde(default, deserialize_with = "text_values", skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, String>,
@@ -117,6 +119,12 @@ pub struct Spec {
     #[n(20)]
     #[serde(default, skip_serializing_if = "is_default")]
     pub logs: Logs,
+    /// Files of `KEY=VALUE` lines on the host, read at each start as the process' user could. `env` counts before them,
+    /// a later file before an earlier one. One that begins with `-` may be missing.
+    #[n(21)]
+    #[cbor(skip_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub env_files: Vec<String>,
     /// Whether it is well, asked while it runs.
     #[n(23)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -129,6 +137,16 @@ pub struct Spec {
     #[cbor(n(25), default, skip_if = "is_default")]
     #[serde(default, skip_serializing_if = "is_default")]
     pub hooks: Hooks,
+    /// Small files that are written before each start.
+    #[n(29)]
+    #[cbor(skip_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<File>,
+    /// Nothing that it executes gives it more rights than it has (`PR_SET_NO_NEW_PRIVS`).
+    #[n(30)]
+    #[cbor(skip_if = "is_default")]
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub no_new_privileges: bool,
 }
 
 /// What differs on one host. An absent field means "as in the spec"; `env` and `limits` are merged key by key.
@@ -237,9 +255,12 @@ impl Spec {
             start: Start::default(),
             daemon: None,
             logs: Logs::default(),
+            env_files: Vec::new(),
             health: None,
             ready: None,
             hooks: Hooks::default(),
+            files: Vec::new(),
+            no_new_privileges: false,
         }
     }
 
@@ -286,6 +307,10 @@ impl Spec {
 mod tests {
     use super::*;
     use crate::Signal;
+
+    /// A spec that says nothing but its name and command, as the first version stored it.
+    const PLAIN_STORED: &str = "ae0063776562016178028003a008a00b010c800da00ea00fa010ab0001011903e80218c80319ea600414050a061a0009\
+        27c00719ea60088009800a1a000927c011a3000f01000219271012a1001903e814a4001a00a000000105020003f4";
 
     fn read(yaml: &str) -> Result<Spec, String> {
         serde_yaml_ng::from_str(yaml).map_err(|error| error.to_string())
@@ -340,5 +365,22 @@ mod tests {
                 .unwrap();
         assert_ne!(patient.resolve(&host).digest(), one.resolve(&host).digest());
         assert_eq!(patient.resolve(&host).launch_digest(), one.resolve(&host).launch_digest());
+        let filed = |content: &str| {
+            let yaml =
+                alloc::format!("{{name: web, command: x, hosts: [h1], files: [{{path: a, content: {content}}}]}}");
+            read(&yaml).unwrap().resolve(&host).launch_digest()
+        };
+        assert!(
+            filed("1") == filed("1") && filed("1") != filed("2") && filed("1") != one.resolve(&host).launch_digest()
+        );
+    }
+
+    /// Digests are taken of what is stored. A field that is stored where nobody has said it would make every process
+    /// of an upgraded slave another one than it runs.
+    #[test]
+    fn fields_that_came_later_are_stored_only_where_they_say_something() {
+        let plain = read("{name: web, command: x}").unwrap();
+        let hex: alloc::string::String = encode(&plain).iter().map(|byte| alloc::format!("{byte:02x}")).collect();
+        assert_eq!(hex, PLAIN_STORED);
     }
 }

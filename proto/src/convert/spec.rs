@@ -6,8 +6,8 @@ mod probe;
 use std::collections::BTreeMap;
 
 use minder_model::{
-    Bytes, Daemon, FieldError, FieldErrors, HostName, Limit, LogFull, Logs, Millis, Override, ProcessName, Restart,
-    RestartPolicy, Signal, Spec, Start, Stop, StopScope,
+    Bytes, Daemon, FieldError, FieldErrors, File, HostName, Limit, LogFull, Logs, Millis, Override, ProcessName,
+    Restart, RestartPolicy, Signal, Spec, Start, Stop, StopScope, StopStep,
 };
 
 use self::{
@@ -62,9 +62,12 @@ pub fn spec_from_wire(wire: v1::ProcessSpec) -> Result<Spec, FieldErrors> {
                 launch_timeout: millis(daemon.launch_timeout_ms, Daemon::default().launch_timeout),
             }),
             logs,
+            env_files: wire.env_files,
             health,
             ready,
             hooks: hooks_from_wire(wire.hooks.unwrap_or_default()),
+            files: wire.files.into_iter().map(file_from_wire).collect(),
+            no_new_privileges: wire.no_new_privileges,
             ..Spec::new(name, wire.command)
         }),
         Some(_) | None => Err(FieldErrors(errors.0)),
@@ -101,9 +104,12 @@ pub fn spec_to_wire(spec: &Spec) -> v1::ProcessSpec {
             launch_timeout_ms: Some(daemon.launch_timeout.0),
         }),
         logs: Some(logs_to_wire(&spec.logs)),
+        env_files: spec.env_files.clone(),
         health: spec.health.as_ref().map(health_to_wire),
         ready: spec.ready.as_ref().map(ready_to_wire),
         hooks: Some(hooks_to_wire(&spec.hooks)),
+        files: spec.files.iter().map(file_to_wire).collect(),
+        no_new_privileges: spec.no_new_privileges,
     }
 }
 
@@ -235,11 +241,13 @@ fn stop_from_wire(errors: &mut Errors, wire: v1::StopSpec) -> Stop {
     let default = Stop::default();
     let signal = match wire.signal {
         0 => default.signal,
-        number => Signal::from_number(i64::from(number)).unwrap_or_else(|| {
-            errors.add("stop.signal", format!("{number} is no signal, there are 1 to 64"));
-            default.signal
-        }),
+        number => signal_from_wire(errors, "stop.signal", number).unwrap_or(default.signal),
     };
+    let steps = wire.escalation.iter().enumerate().filter_map(|(at, step)| {
+        let signal = signal_from_wire(errors, &format!("stop.escalation[{at}].signal"), step.signal)?;
+        Some(StopStep { signal, after: Millis(step.after_ms) })
+    });
+    let escalation = steps.collect();
     let scope = match v1::StopScope::try_from(wire.scope) {
         Ok(v1::StopScope::Unspecified) => default.scope,
         Ok(v1::StopScope::Main) => StopScope::Main,
@@ -250,7 +258,12 @@ fn stop_from_wire(errors: &mut Errors, wire: v1::StopSpec) -> Stop {
             default.scope
         }
     };
-    Stop { signal, scope, grace: millis(wire.grace_ms, default.grace) }
+    Stop { signal, scope, grace: millis(wire.grace_ms, default.grace), escalation }
+}
+
+fn signal_from_wire(errors: &mut Errors, path: &str, number: u32) -> Option<Signal> {
+    let signal = Signal::from_number(i64::from(number));
+    errors.note(path, signal.ok_or_else(|| format!("{number} is no signal, there are 1 to 64")))
 }
 
 fn stop_to_wire(stop: &Stop) -> v1::StopSpec {
@@ -259,7 +272,13 @@ fn stop_to_wire(stop: &Stop) -> v1::StopSpec {
         StopScope::Group => v1::StopScope::Group,
         StopScope::All => v1::StopScope::All,
     };
-    v1::StopSpec { signal: stop.signal.number().unsigned_abs(), scope: scope.into(), grace_ms: Some(stop.grace.0) }
+    let step = |step: &StopStep| v1::StopStep { signal: step.signal.number().unsigned_abs(), after_ms: step.after.0 };
+    v1::StopSpec {
+        signal: stop.signal.number().unsigned_abs(),
+        scope: scope.into(),
+        grace_ms: Some(stop.grace.0),
+        escalation: stop.escalation.iter().map(step).collect(),
+    }
 }
 
 fn logs_from_wire(errors: &mut Errors, wire: v1::LogsSpec) -> Logs {
@@ -294,6 +313,16 @@ fn logs_to_wire(logs: &Logs) -> v1::LogsSpec {
     }
 }
 
+fn file_from_wire(wire: v1::SmallFile) -> File {
+    let v1::SmallFile { path, content, mode, owner, group, expand } = wire;
+    File { path, content, mode, owner, group, expand }
+}
+
+fn file_to_wire(file: &File) -> v1::SmallFile {
+    let File { path, content, mode, owner, group, expand } = file.clone();
+    v1::SmallFile { path, content, mode, owner, group, expand }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -311,7 +340,8 @@ mod tests {
         spec.restart.window = None;
         spec.restart.slow_retry = None;
         spec.restart.fatal_exit_codes = vec![255];
-        spec.stop = Stop { signal: Signal::KILL, scope: StopScope::All, grace: Millis(5) };
+        let escalation = vec![StopStep { signal: Signal::HUP, after: Millis(3) }];
+        spec.stop = Stop { signal: Signal::TERM, scope: StopScope::All, grace: Millis(5), escalation };
         spec.daemon = Some(Daemon { pid_file: Some("/run/x".into()), launch_timeout: Millis(7) });
         spec.logs = Logs { max_size: Bytes(5000), max_files: 2, on_full: LogFull::Block, combine: true };
         spec.nice = Some(-3);

@@ -209,10 +209,12 @@ fn exit_record_to_wire(record: &ExitRecord) -> v1::ExitRecord {
         requested: record.requested,
         killed_after_grace: record.killed_after_grace,
         unhealthy: record.unhealthy.clone().unwrap_or_default(),
+        stop_ms: record.stop_ms,
     }
 }
 
-fn exit_record_from_wire(wire: v1::ExitRecord) -> Result<ExitRecord, StatusError> {
+/// An ended incarnation from the wire.
+pub fn exit_record_from_wire(wire: v1::ExitRecord) -> Result<ExitRecord, StatusError> {
     Ok(ExitRecord {
         incarnation: Incarnation(wire.incarnation),
         generation: Generation(wire.generation),
@@ -225,6 +227,7 @@ fn exit_record_from_wire(wire: v1::ExitRecord) -> Result<ExitRecord, StatusError
         requested: wire.requested,
         killed_after_grace: wire.killed_after_grace,
         unhealthy: Some(wire.unhealthy).filter(|sentence| !sentence.is_empty()),
+        stop_ms: wire.stop_ms,
     })
 }
 

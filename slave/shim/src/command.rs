@@ -67,7 +67,7 @@ pub fn run(hook: Option<OsString>, mut args: impl Iterator<Item = OsString>) -> 
     let launch = Launch { command: program.into_vec(), args, log_combine: true, ..launch };
     sys::detach();
     let (outcome, output) = Command::begin(&launch).map_or_else(
-        |failed| (Outcome::Failed(failed.step, failed.errno), Vec::new()),
+        |failed| (Outcome::Failed(failed.step, failed.errno), failed.detail),
         |command| command.until_over(timeout),
     );
     end_all();
@@ -109,6 +109,7 @@ impl Command {
         let errno = |error: io::Error| Failed {
             step: minder_shim::record::Step::Fork,
             errno: error.raw_os_error().unwrap_or_default(),
+            detail: Vec::new(),
         };
         let child_ended = sys::child_signal_fd().map_err(errno)?;
         let mut child = child::fork(launch)?;
@@ -127,7 +128,7 @@ impl Command {
             if let Some(status) = self.status {
                 self.read();
                 break match self.look_at_start() {
-                    Some(failed) => Outcome::Failed(failed.step, failed.errno),
+                    Some(failed) => return (Outcome::Failed(failed.step, failed.errno), failed.detail),
                     None if libc::WIFEXITED(status) => Outcome::Exit(libc::WEXITSTATUS(status) as u8),
                     None => Outcome::Signal(libc::WTERMSIG(status) as u8),
                 };

@@ -5,6 +5,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod bytes;
+pub mod env_file;
 pub mod identity;
 pub mod launch;
 pub mod outcome;
@@ -20,6 +21,8 @@ pub mod bundle {
     pub const LAUNCH: &str = "launch";
     /// What has become of it; written by the shim.
     pub const RECORD: &str = "record";
+    /// Which of several a failed step of the start was about; written by the shim before it says so in the record.
+    pub const FAILURE: &str = "failure";
     /// Held by the shim as long as it lives.
     pub const LOCK: &str = "lock";
     /// Where the slave speaks to the shim.

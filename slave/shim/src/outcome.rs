@@ -14,7 +14,8 @@ pub enum Outcome {
     Signal(u8),
     /// Its time was over, or its slave's; it was killed.
     TimedOut,
-    /// It could not be started: which step, and the kernel's reason.
+    /// It could not be started: which step, and the kernel's reason. What is said after the line is no output then, but
+    /// which of several the step was about.
     Failed(Step, i32),
 }
 

@@ -61,12 +61,14 @@ impl Host {
         let live = self.ledger.record(key).and_then(|record| record.live);
         let Some(live) = live.filter(|live| live.incarnation == incarnation) else { return Hooks::default() };
         let Some(run_spec) = self.ledger.run_spec(&live.spec) else { return Hooks::default() };
+        let files = self.folders.bundle(key, incarnation).files();
         let place = Place {
             host: &self.settings.name,
             key,
             generation: live.generation,
             incarnation,
             revision: self.ledger.assignment().revision,
+            files: Some(files.as_path()).filter(|_| !run_spec.spec().files.is_empty()),
         };
         hook::all_filled(&run_spec.spec().hooks, &place)
     }

@@ -22,12 +22,16 @@ impl Host {
         timeout_ms: u64,
     ) {
         let Some(unit) = self.units.get_mut(key) else { return };
+        let Some(live) = unit.supervisor.record().live else { return };
+        let files = self.folders.bundle(key, incarnation).files();
+        let has_files = self.ledger.run_spec(&live.spec).is_some_and(|run_spec| !run_spec.spec().files.is_empty());
         let place = Place {
             host: &self.settings.name,
             key,
-            generation: unit.supervisor.status(crate::clock::now()).generation,
+            generation: live.generation,
             incarnation,
             revision: self.ledger.assignment().revision,
+            files: Some(files.as_path()).filter(|_| has_files),
         };
         let question = Question {
             key: key.clone(),

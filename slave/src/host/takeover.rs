@@ -54,6 +54,7 @@ impl Host {
                 spec: Digest::default(),
                 launch: Digest::default(),
                 stopping: false,
+                stop_mono_ms: None,
             };
             self.ledger.put_record(&Record { incarnation, live: Some(live), ..Record::new(key, now().wall_ms) });
         }

@@ -3,7 +3,10 @@
 use std::{ffi::OsStr, io, path::Path, process::Stdio, time::Duration};
 
 use minder_model::{Millis, PROBE_MESSAGE_BYTES_MAX};
-use minder_shim::outcome::{OUTPUT_BYTES_MAX, Outcome};
+use minder_shim::{
+    outcome::{OUTPUT_BYTES_MAX, Outcome},
+    record::Step,
+};
 use tokio::{io::AsyncReadExt, process::Command, time::timeout};
 
 /// The shim kills the command in time and then what is left of it; beyond this the shim itself hangs.
@@ -38,6 +41,9 @@ impl Ran {
             Outcome::Exit(code) => Err(with_output(format!("exit {code}"))),
             Outcome::Signal(number) => Err(with_output(format!("signal {number}"))),
             Outcome::TimedOut => Err(with_output(format!("no answer within {}", Millis(limit.as_millis() as u64)))),
+            Outcome::Failed(Step::EnvFiles, _) if !output.is_empty() => {
+                Err(format!("cannot run {program}: env_files: {output}"))
+            }
             Outcome::Failed(step, errno) => {
                 let reason = io::Error::from_raw_os_error(errno).to_string();
                 let reason = reason.split(" (os error").next().unwrap_or_default();

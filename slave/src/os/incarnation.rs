@@ -26,7 +26,13 @@ use tokio::{
     time::Instant,
 };
 
-use super::{bundle::Bundle, command::one_line, hook, orphan::Orphan};
+use super::{
+    bundle::Bundle,
+    command::one_line,
+    files::{self, RenderedFile},
+    hook,
+    orphan::Orphan,
+};
 
 /// A shim lets go of its standard output when it listens. One of a version that does not is looked for after this.
 const READY_WAIT: Duration = Duration::from_millis(100);
@@ -97,9 +103,9 @@ pub struct Attendant {
 struct HostGone;
 
 impl Attendant {
-    /// Starts the shim, then attends to it.
-    pub async fn start(mut self) {
-        if let Err(what) = self.pre_start().await {
+    /// Writes the small files, runs the hook before the start, starts the shim, then attends to it.
+    pub async fn start(mut self, files: Vec<RenderedFile>) {
+        if let Err(what) = self.prepare(files).await {
             if let Some(what) = what {
                 // A host that is gone needs no word.
                 let _ = self.tell(what).await;
@@ -135,7 +141,25 @@ impl Attendant {
         }
     }
 
-    /// Runs the hook before the start. The error is what to tell, if anybody is left to be told.
+    /// What comes before the program. The error is what to tell, if anybody is left to be told.
+    async fn prepare(&mut self, files: Vec<RenderedFile>) -> Result<(), Option<What>> {
+        self.write_files(files).await.map_err(|failure| Some(What::NoShim(failure)))?;
+        self.pre_start().await
+    }
+
+    async fn write_files(&self, files: Vec<RenderedFile>) -> Result<(), StartFailure> {
+        if files.is_empty() {
+            return Ok(());
+        }
+        let folder = self.bundle.files();
+        let written = tokio::task::spawn_blocking(move || files::write(&folder, &files)).await;
+        // Writing panics nowhere, and a runtime that ends takes this task along.
+        written.unwrap_or_else(|error| {
+            Err(StartFailure { step: "files".into(), errno: 0, message: format!("files: not written: {error}") })
+        })
+    }
+
+    /// Runs the hook before the start.
     async fn pre_start(&mut self) -> Result<(), Option<What>> {
         let Some(hook) = self.hooks.pre_start.clone() else { return Ok(()) };
         let limit = Duration::from_millis(hook.timeout.0);

@@ -93,6 +93,10 @@ pub struct Live {
     /// It was asked to end.
     #[n(4)]
     pub stopping: bool,
+    /// When it was, on the machine's clock that only goes forward: a stop outlives a restart of the slave with what is
+    /// left of its grace. Means nothing after a reboot, when nothing lives either.
+    #[n(20)]
+    pub stop_mono_ms: Option<u64>,
 }
 
 /// What became of the last incarnation.

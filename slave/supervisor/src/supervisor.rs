@@ -1,23 +1,21 @@
 //! The state machine. Facts come in by events; `settle` compares them with the wish and says what to do next.
 
 mod checks;
+mod stop;
 
 use alloc::{boxed::Box, vec, vec::Vec};
 
 use minder_model::{
     Cause, Digest, EXITS_KEPT_MAX, ExitRecord, Incarnation, InstanceStatus, Item, Phase, Restart, Revision, RunSpec,
-    Signal, Stop, Wanted,
+    Wanted,
 };
 
-use self::checks::Checks;
+use self::{checks::Checks, stop::Stopping};
 use crate::{
     event::{Effect, Ended, Event, Now, ProbeKind},
     record::{Live, Outcome, Record, Unhealthy},
     restart,
 };
-
-/// A kill is asked for again after this time: the first word may have been lost with a shim or a connection.
-const KILL_AGAIN_MS: u64 = 5_000;
 
 /// One instance's supervisor.
 #[derive(Debug, Clone)]
@@ -28,8 +26,8 @@ pub struct Supervisor {
     /// What the live incarnation runs, for its policies; absent when the slave lost it.
     live_spec: Option<RunSpec>,
     checks: Checks,
-    /// No process of the live incarnation is left, so there is nothing to do to it any more.
-    leaving: bool,
+    /// Since when no process of the live incarnation is left: there is nothing to do to it any more.
+    left_mono_ms: Option<u64>,
 }
 
 /// What is wanted.
@@ -60,8 +58,8 @@ enum Fact {
     Starting,
     /// It runs.
     Up { pid: u32, started_at_ms: u64, since_mono_ms: u64, healthy: bool },
-    /// It is to end, and is killed at the deadline. Not yet asked when it has no pid yet: only a program that runs can be.
-    Stopping { pid: u32, started_at_ms: u64, kill_at_mono_ms: u64, killed: bool, why: Why },
+    /// It is to end.
+    Stopping { pid: u32, started_at_ms: u64, stopping: Stopping },
 }
 
 /// Why an incarnation is being ended.
@@ -82,7 +80,7 @@ impl Supervisor {
             fact: Fact::Down { due_mono_ms: Some(0) },
             live_spec: None,
             checks: Checks::default(),
-            leaving: false,
+            left_mono_ms: None,
         }
     }
 
@@ -93,7 +91,7 @@ impl Supervisor {
             Some(_) => Fact::Unclear,
             None => Fact::Down { due_mono_ms: restart::due(&record, now) },
         };
-        Self { record, wish: Wish::Unsaid, fact, live_spec: None, checks: Checks::default(), leaving: false }
+        Self { record, wish: Wish::Unsaid, fact, live_spec: None, checks: Checks::default(), left_mono_ms: None }
     }
 
     /// What must be made durable on [`Effect::Save`].
@@ -126,13 +124,18 @@ impl Supervisor {
                 self.wish = Wish::Gone;
                 Vec::new()
             }
-            Event::Started { incarnation, pid, started_at_ms } => self.on_started(incarnation, pid, started_at_ms, now),
+            Event::Started { incarnation, pid, started_at_ms } => {
+                self.on_started(incarnation, pid, started_at_ms, now);
+                Vec::new()
+            }
             Event::TakenOver { incarnation, pid, started_at_ms, run_spec } => {
                 self.on_taken_over(incarnation, pid, started_at_ms, run_spec, now)
             }
             Event::Ended(ended) => self.on_ended(ended, now),
             Event::Leaving { incarnation } => {
-                self.leaving |= self.is_live(incarnation);
+                if self.is_live(incarnation) {
+                    self.left_mono_ms.get_or_insert(now.mono_ms);
+                }
                 Vec::new()
             }
             Event::Probed { incarnation, kind, number, answer } => {
@@ -149,9 +152,9 @@ impl Supervisor {
         self.live() == Some(incarnation)
     }
 
-    fn on_started(&mut self, incarnation: Incarnation, pid: u32, started_at_ms: u64, now: Now) -> Vec<Effect> {
+    fn on_started(&mut self, incarnation: Incarnation, pid: u32, started_at_ms: u64, now: Now) {
         if !self.is_live(incarnation) {
-            return Vec::new();
+            return;
         }
         match self.fact {
             Fact::Starting => {
@@ -161,15 +164,9 @@ impl Supervisor {
             Fact::Up { since_mono_ms, healthy, .. } => {
                 self.fact = Fact::Up { pid, started_at_ms, since_mono_ms, healthy };
             }
-            Fact::Stopping { pid: before, kill_at_mono_ms, killed, why, .. } => {
-                self.fact = Fact::Stopping { pid, started_at_ms, kill_at_mono_ms, killed, why };
-                if before == 0 && !killed {
-                    return vec![self.ask_to_end(incarnation)];
-                }
-            }
+            Fact::Stopping { stopping, .. } => self.fact = Fact::Stopping { pid, started_at_ms, stopping },
             Fact::Down { .. } | Fact::Unclear => {}
         }
-        Vec::new()
     }
 
     fn on_taken_over(
@@ -192,7 +189,12 @@ impl Supervisor {
         match self.record.live {
             Some(live) if live.stopping => self.stop(Why::Operator, now),
             Some(_) if self.record.unhealthy.is_some() => self.stop(Why::Unhealthy, now),
-            Some(_) | None => Vec::new(),
+            // Any other is decided on anew, with a grace of its own.
+            Some(live) => {
+                self.record.live = Some(Live { stop_mono_ms: None, ..live });
+                Vec::new()
+            }
+            None => Vec::new(),
         }
     }
 
@@ -200,21 +202,24 @@ impl Supervisor {
         if !self.is_live(ended.incarnation) {
             return Vec::new();
         }
-        let (requested, killed, why) = match self.fact {
-            Fact::Stopping { killed, why: Why::Unhealthy, .. } => (false, killed, None),
-            Fact::Stopping { killed, why, .. } => (true, killed, Some(why)),
-            Fact::Unclear => (self.record.live.is_some_and(|live| live.stopping), false, None),
-            Fact::Starting | Fact::Up { .. } | Fact::Down { .. } => (false, false, None),
+        let stopping = match self.fact {
+            Fact::Stopping { stopping, .. } => Some(stopping),
+            Fact::Unclear | Fact::Starting | Fact::Up { .. } | Fact::Down { .. } => None,
         };
-        let generation = self.record.live.map_or(self.record.generation, |live| live.generation);
+        // What was asked to end and is gone when its slave comes back has ended as it was asked to.
+        let asked_before = self.fact == Fact::Unclear && self.record.live.is_some_and(|live| live.stopping);
+        let why = stopping.map(|stopping| stopping.why);
+        let requested = asked_before || why.is_some_and(|why| why != Why::Unhealthy);
         let unhealthy = self.record.unhealthy.take().filter(|_| !requested);
-        self.note_exit(&ended, generation, requested, killed, unhealthy.as_ref());
+        self.note_exit(&ended, requested, unhealthy.as_ref(), stopping, now);
         self.record.live = None;
         self.record.since_ms = now.wall_ms;
         let (outcome, cause) = match (requested, why) {
             (true, Some(Why::SpecChanged)) => (Outcome::Pending, Cause::SpecChanged),
             (true, Some(Why::Restart)) => (Outcome::Pending, Cause::Operator),
-            (true, Some(Why::Operator) | None) if killed => (Outcome::Stopped, Cause::KilledAfterGrace),
+            (true, Some(Why::Operator) | None) if stopping.is_some_and(|stopping| stopping.killed) => {
+                (Outcome::Stopped, Cause::KilledAfterGrace)
+            }
             (true, Some(Why::Operator) | None) => (Outcome::Stopped, Cause::Operator),
             (false, _) | (true, Some(Why::Unhealthy)) => {
                 let policy = self.restart_policy();
@@ -228,7 +233,7 @@ impl Supervisor {
         self.record.cause = cause;
         self.live_spec = None;
         self.checks = Checks::default();
-        self.leaving = false;
+        self.left_mono_ms = None;
         self.fact = Fact::Down { due_mono_ms: restart::due(&self.record, now) };
         vec![Effect::Save]
     }
@@ -236,11 +241,14 @@ impl Supervisor {
     fn note_exit(
         &mut self,
         ended: &Ended,
-        generation: minder_model::Generation,
         requested: bool,
-        killed: bool,
         unhealthy: Option<&Unhealthy>,
+        stopping: Option<Stopping>,
+        now: Now,
     ) {
+        let generation = self.record.live.map_or(self.record.generation, |live| live.generation);
+        // A hook after the end is no part of the stop.
+        let gone_mono_ms = self.left_mono_ms.unwrap_or(now.mono_ms);
         self.record.exits.push(ExitRecord {
             incarnation: ended.incarnation,
             generation,
@@ -251,8 +259,9 @@ impl Supervisor {
             cpu_ms: ended.cpu_ms,
             memory_peak_bytes: ended.memory_peak_bytes,
             requested,
-            killed_after_grace: killed,
+            killed_after_grace: stopping.is_some_and(|stopping| stopping.killed),
             unhealthy: unhealthy.map(|unhealthy| unhealthy.sentence.clone()),
+            stop_ms: stopping.map(|stopping| gone_mono_ms.saturating_sub(stopping.since_mono_ms)),
         });
         let surplus = self.record.exits.len().saturating_sub(EXITS_KEPT_MAX);
         self.record.exits.drain(..surplus);
@@ -261,7 +270,7 @@ impl Supervisor {
     /// Brings wish and fact together: the one place where something is begun.
     fn settle(&mut self, now: Now) -> Vec<Effect> {
         match (&self.wish, self.fact) {
-            _ if self.leaving => Vec::new(),
+            _ if self.left_mono_ms.is_some() => Vec::new(),
             (Wish::Unsaid, Fact::Down { .. } | Fact::Starting | Fact::Up { .. }) => self.settle_unsaid(now),
             (_, Fact::Unclear) => Vec::new(),
             (_, Fact::Stopping { .. }) => self.settle_stopping(now),
@@ -283,17 +292,6 @@ impl Supervisor {
     /// Before the first word after a restart only time passes; restarts wait for the assignment on disk.
     fn settle_unsaid(&mut self, now: Now) -> Vec<Effect> {
         self.become_healthy(now)
-    }
-
-    fn settle_stopping(&mut self, now: Now) -> Vec<Effect> {
-        let Fact::Stopping { kill_at_mono_ms, killed, .. } = &mut self.fact else { return Vec::new() };
-        if now.mono_ms < *kill_at_mono_ms {
-            return vec![Effect::WakeAt(*kill_at_mono_ms)];
-        }
-        *killed = true;
-        *kill_at_mono_ms = now.mono_ms + KILL_AGAIN_MS;
-        let wake = Effect::WakeAt(*kill_at_mono_ms);
-        self.live().map(|incarnation| Effect::KillTree { incarnation }).into_iter().chain([wake]).collect()
     }
 
     fn settle_down(&mut self, item: Item, due_mono_ms: Option<u64>, now: Now) -> Vec<Effect> {
@@ -358,6 +356,7 @@ impl Supervisor {
             spec: item.spec,
             launch: spec.launch,
             stopping: false,
+            stop_mono_ms: None,
         });
         self.live_spec = Some(spec.run_spec.clone());
         self.fact = Fact::Starting;
@@ -432,34 +431,6 @@ impl Supervisor {
         vec![Effect::Save]
     }
 
-    fn stop(&mut self, why: Why, now: Now) -> Vec<Effect> {
-        let Some(live) = self.record.live else { return Vec::new() };
-        let (pid, started_at_ms) = match self.fact {
-            Fact::Up { pid, started_at_ms, .. } => (pid, started_at_ms),
-            Fact::Starting => (0, 0),
-            Fact::Down { .. } | Fact::Unclear | Fact::Stopping { .. } => return Vec::new(),
-        };
-        let kill_at_mono_ms = now.mono_ms + self.stop_spec().grace.0;
-        self.record.live = Some(Live { stopping: why == Why::Operator, ..live });
-        self.record.since_ms = now.wall_ms;
-        self.fact = Fact::Stopping { pid, started_at_ms, kill_at_mono_ms, killed: false, why };
-        let ask = (pid != 0).then(|| self.ask_to_end(live.incarnation));
-        [Effect::Save].into_iter().chain(ask).chain([Effect::WakeAt(kill_at_mono_ms)]).collect()
-    }
-
-    /// The first word of a stop. Where it is KILL, that means the whole tree, as at the end of every grace.
-    fn ask_to_end(&self, incarnation: Incarnation) -> Effect {
-        let stop = self.stop_spec();
-        match stop.signal == Signal::KILL {
-            true => Effect::KillTree { incarnation },
-            false => Effect::Signal { incarnation, signal: stop.signal, scope: stop.scope, then_continue: true },
-        }
-    }
-
-    fn stop_spec(&self) -> Stop {
-        self.live_spec.as_ref().map_or_else(Stop::default, |spec| spec.spec().stop.clone())
-    }
-
     fn forget_restarts(&mut self) {
         self.record.restarts = 0;
         self.record.window.clear();
@@ -483,7 +454,7 @@ impl Supervisor {
     /// How the instance looks now.
     pub fn status(&self, now: Now) -> InstanceStatus {
         let (pid, started_at_ms) = match self.fact {
-            _ if self.leaving => (0, 0),
+            _ if self.left_mono_ms.is_some() => (0, 0),
             Fact::Up { pid, started_at_ms, .. } | Fact::Stopping { pid, started_at_ms, .. } => (pid, started_at_ms),
             Fact::Down { .. } | Fact::Unclear | Fact::Starting => (0, 0),
         };
@@ -519,7 +490,7 @@ impl Supervisor {
     fn phase(&self) -> Phase {
         match (self.fact, self.record.outcome) {
             (Fact::Unclear, _) => Phase::Unknown,
-            (Fact::Starting | Fact::Up { .. }, _) if self.leaving => Phase::Stopping,
+            (Fact::Starting | Fact::Up { .. }, _) if self.left_mono_ms.is_some() => Phase::Stopping,
             (Fact::Starting | Fact::Up { healthy: false, .. }, _) => Phase::Starting,
             (Fact::Up { healthy: true, .. }, _) => self.running_phase(),
             (Fact::Stopping { .. }, _) => Phase::Stopping,
@@ -534,8 +505,9 @@ impl Supervisor {
     fn cause(&self) -> Cause {
         match self.fact {
             Fact::Down { .. } if self.missing_spec().is_some() => Cause::SpecMissing,
-            Fact::Stopping { why: Why::SpecChanged, .. } => Cause::SpecChanged,
-            Fact::Stopping { why: Why::Unhealthy, .. } => {
+            Fact::Stopping { stopping: Stopping { killed: true, .. }, .. } => Cause::KilledAfterGrace,
+            Fact::Stopping { stopping: Stopping { why: Why::SpecChanged, .. }, .. } => Cause::SpecChanged,
+            Fact::Stopping { stopping: Stopping { why: Why::Unhealthy, .. }, .. } => {
                 self.record.unhealthy.as_ref().map_or(Cause::Wanted, |why| Cause::Unhealthy(why.sentence.clone()))
             }
             Fact::Stopping { .. } => Cause::Operator,

@@ -5,9 +5,12 @@
 mod at_most_one;
 mod checks;
 mod fence;
+mod files;
 mod hooks;
 mod life;
 mod logs;
 mod many;
 mod stage;
+mod stop;
 mod takeover;
+mod upgrade;

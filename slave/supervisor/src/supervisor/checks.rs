@@ -186,7 +186,7 @@ impl Supervisor {
 
     /// How a check stands; of an incarnation that runs and has one.
     pub(super) fn checked(&self, kind: ProbeKind) -> Option<ProbeStatus> {
-        if self.leaving || !matches!(self.fact, Fact::Up { .. }) || matches!(self.wish, Wish::Gone) {
+        if self.left_mono_ms.is_some() || !matches!(self.fact, Fact::Up { .. }) || matches!(self.wish, Wish::Gone) {
             return None;
         }
         let watched = match kind {
