@@ -386,7 +386,7 @@ fn to_slave(message: v1::to_slave::Message) -> v1::ToSlave {
 }
 
 fn encode_delta(delta: &minder_model::AssignmentDelta) -> prost::bytes::Bytes {
-    minicbor::to_vec(delta).expect("encoding into memory cannot fail: its error type is Infallible").into()
+    minder_model::encode(delta).into()
 }
 
 /// The stored forms of these run specs, in messages of at most [`RUN_SPECS_BYTES_MAX`] or one spec.

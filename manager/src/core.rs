@@ -1,6 +1,6 @@
 //! What every part of a manager shares: the Raft node, the fleet, the rings, the way to the leader.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use minder_model::{ClusterId, HostName, Revision};
 use minder_proto::v1;
@@ -57,7 +57,11 @@ impl Core {
 }
 
 /// Takes in what was applied, in order: history first, then sessions and watchers are woken.
-pub fn on_applied(history: &History, fleet: &Fleet, revision: Revision, applied: Applied) {
-    history.push(revision, applied.changes);
-    fleet.touch(&applied.touched);
+pub fn on_applied(history: &History, fleet: &Fleet, batch: Vec<(Revision, Applied)>) {
+    let mut touched = BTreeSet::new();
+    history.push(batch.into_iter().map(|(revision, applied)| {
+        touched.extend(applied.touched);
+        (revision, applied.changes)
+    }));
+    fleet.touch(&touched);
 }

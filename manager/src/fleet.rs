@@ -198,6 +198,9 @@ impl Fleet {
 
     /// Wakes the sessions of these hosts.
     pub fn touch(&self, hosts: &BTreeSet<HostName>) {
+        if hosts.is_empty() {
+            return;
+        }
         let inner = crate::lock(&self.inner);
         for host in hosts {
             if let Some(session) = inner.hosts.get(host).and_then(|entry| entry.session.as_ref()) {
@@ -205,9 +208,7 @@ impl Fleet {
             }
         }
         drop(inner);
-        if !hosts.is_empty() {
-            self.bump();
-        }
+        self.bump();
     }
 
     /// The session of a host, if it has one.

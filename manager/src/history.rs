@@ -48,10 +48,15 @@ impl History {
         Self { ring: Mutex::new(ring), newest: watch::channel(applied).0 }
     }
 
-    /// Notes what was applied. Called in order of revisions.
-    pub fn push(&self, revision: Revision, changes: Vec<Change>) {
-        if !changes.is_empty() {
-            let mut ring = crate::lock(&self.ring);
+    /// Notes what was applied, and tells watchers once. Called in order of revisions.
+    pub fn push(&self, applied: impl IntoIterator<Item = (Revision, Vec<Change>)>) {
+        let mut ring = crate::lock(&self.ring);
+        let mut newest = *self.newest.borrow();
+        for (revision, changes) in applied {
+            newest = revision;
+            if changes.is_empty() {
+                continue;
+            }
             ring.steps.push_back(Step { revision, changes: changes.into() });
             if ring.steps.len() > REVISIONS_KEPT_MAX
                 && let Some(oldest) = ring.steps.pop_front()
@@ -59,7 +64,8 @@ impl History {
                 ring.kept_after = oldest.revision;
             }
         }
-        self.newest.send_replace(revision);
+        drop(ring);
+        self.newest.send_replace(newest);
     }
 
     /// The state jumped to `revision` by a snapshot: what led there cannot be told.
@@ -103,7 +109,7 @@ mod tests {
             command: Command::Apply(vec![spec]),
         };
         let applied = state.apply(Revision(revision), &proposal);
-        history.push(Revision(revision), applied.changes);
+        history.push([(Revision(revision), applied.changes)]);
     }
 
     #[test]

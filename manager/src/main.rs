@@ -11,6 +11,7 @@ mod core;
 mod events;
 mod fleet;
 mod forward;
+mod gathered;
 mod history;
 mod logs;
 mod raft;

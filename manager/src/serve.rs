@@ -2,11 +2,16 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
+use futures::{Stream, TryStreamExt};
 use minder_model::{MESSAGE_BYTES_MAX, RequestId};
 use minder_proto::{FILE_DESCRIPTOR_SET, v1};
 use minder_state::{Command, Expect, Proposal};
-use tokio::{net::TcpListener, signal::unix::SignalKind, sync::watch};
-use tonic::transport::Server;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    signal::unix::SignalKind,
+    sync::watch,
+};
+use tonic::transport::{Server, server::TcpIncoming};
 
 use crate::{
     attend::SlaveService,
@@ -15,6 +20,7 @@ use crate::{
     core::{self, Core},
     fleet::Fleet,
     forward::{ForwardLayer, Leader},
+    gathered::Gathered,
     history::History,
     logs::LogBroker,
     raft::{Addresses, Node, PeerService},
@@ -79,7 +85,7 @@ async fn open(settings: &Settings, addresses: Addresses, fleet: &Arc<Fleet>) -> 
             crate::raft::Hooks {
                 on_applied: Box::new({
                     let (history, fleet) = hook.clone();
-                    move |revision, applied| core::on_applied(&history, &fleet, revision, applied)
+                    move |batch| core::on_applied(&history, &fleet, batch)
                 }),
                 on_jump: Box::new(move |revision| {
                     hook.0.jump(revision);
@@ -217,8 +223,8 @@ fn server() -> Server {
         .max_concurrent_streams(Some(STREAMS_PER_CONNECTION_MAX))
 }
 
-fn incoming(listener: TcpListener) -> tonic::transport::server::TcpIncoming {
-    tonic::transport::server::TcpIncoming::from(listener).with_nodelay(Some(true))
+fn incoming(listener: TcpListener) -> impl Stream<Item = std::io::Result<Gathered<TcpStream>>> {
+    TcpIncoming::from(listener).with_nodelay(Some(true)).map_ok(Gathered::new)
 }
 
 async fn stopped(mut stopping: watch::Receiver<bool>) {

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use minicbor::{CborLen, Decode, Encode, bytes::ByteVec};
+use minicbor::{CborLen, Decode, Encode, bytes::ByteSlice};
 use openraft::{EntryPayload, vote::RaftLeaderId};
 use sha2::{Digest, Sha256};
 
@@ -47,22 +47,22 @@ struct MembershipForm {
 }
 
 #[derive(Debug, Encode, Decode, CborLen)]
-enum PayloadForm {
+enum PayloadForm<'a> {
     #[n(0)]
     Blank,
     #[n(1)]
-    Normal(#[n(0)] ByteVec),
+    Normal(#[b(0)] &'a ByteSlice),
     #[n(2)]
     Membership(#[n(0)] MembershipForm),
 }
 
 #[derive(Debug, Encode, Decode, CborLen)]
 #[cbor(map)]
-struct EntryForm {
+struct EntryForm<'a> {
     #[n(0)]
     log_id: LogIdForm,
-    #[n(1)]
-    payload: PayloadForm,
+    #[b(1)]
+    payload: PayloadForm<'a>,
 }
 
 #[derive(Debug, Encode, Decode, CborLen)]
@@ -130,10 +130,8 @@ impl TryFrom<MembershipForm> for Membership {
 }
 
 /// Puts the format byte in front of a value's CBOR.
-pub(crate) fn seal<T: Encode<()>>(value: &T) -> Vec<u8> {
-    let mut bytes = vec![FORMAT];
-    bytes.extend(minicbor::to_vec(value).expect("encoding into memory cannot fail: its error type is Infallible"));
-    bytes
+pub(crate) fn seal<T: Encode<()> + CborLen<()>>(value: &T) -> Vec<u8> {
+    minder_model::encode_after(&[FORMAT], value)
 }
 
 /// Reads what [`seal`] wrote; any bytes give a value or a named error.
@@ -149,7 +147,7 @@ pub(crate) fn open<'b, T: Decode<'b, ()>>(what: &'static str, bytes: &'b [u8]) -
 pub fn encode_entry(entry: &Entry) -> Vec<u8> {
     let payload = match &entry.payload {
         EntryPayload::Blank => PayloadForm::Blank,
-        EntryPayload::Normal(proposal) => PayloadForm::Normal(proposal.bytes().to_vec().into()),
+        EntryPayload::Normal(proposal) => PayloadForm::Normal(proposal.bytes().into()),
         EntryPayload::Membership(membership) => PayloadForm::Membership(membership.into()),
     };
     seal(&EntryForm { log_id: (&entry.log_id).into(), payload })
@@ -162,7 +160,7 @@ pub fn decode_entry(bytes: &[u8]) -> Result<Entry, CodecError> {
     let payload = match form.payload {
         PayloadForm::Blank => EntryPayload::Blank,
         PayloadForm::Normal(bytes) => EntryPayload::Normal(
-            SharedProposal::from_bytes(&bytes).map_err(|source| CodecError::Proposal { index, source })?,
+            SharedProposal::from_bytes(bytes).map_err(|source| CodecError::Proposal { index, source })?,
         ),
         PayloadForm::Membership(form) => EntryPayload::Membership(form.try_into()?),
     };

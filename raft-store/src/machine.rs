@@ -53,14 +53,14 @@ impl Published {
     }
 }
 
-/// Is told that a proposal was applied: its index and what it did.
-pub type OnApplied = Box<dyn Fn(Revision, Applied) + Send + Sync>;
+/// Is told which proposals were applied together: the index of each and what it did, in order, never none.
+pub type OnApplied = Box<dyn Fn(Vec<(Revision, Applied)>) + Send + Sync>;
 /// Is told that a snapshot took the state to an index in one step.
 pub type OnJump = Box<dyn Fn(Revision) + Send + Sync>;
 
 /// Whoever wants to know what is applied, in order, after it is published. Called on the apply path: must not block.
 pub struct Hooks {
-    /// After each proposal.
+    /// After each batch of proposals.
     pub on_applied: OnApplied,
     /// After each installed snapshot.
     pub on_jump: OnJump,
@@ -68,7 +68,7 @@ pub struct Hooks {
 
 impl Default for Hooks {
     fn default() -> Self {
-        Self { on_applied: Box::new(|_, _| ()), on_jump: Box::new(|_| ()) }
+        Self { on_applied: Box::new(|_| ()), on_jump: Box::new(|_| ()) }
     }
 }
 
@@ -110,8 +110,8 @@ impl Machine {
         self.db.write_opt(batch, &options::unsynced()).map_err(rocks)?;
         fail_point!("apply-after-write");
         self.publish();
-        for (revision, applied) in applied {
-            (self.hooks.on_applied)(revision, applied);
+        if !applied.is_empty() {
+            (self.hooks.on_applied)(applied);
         }
         for (responder, reply) in answers {
             responder.send(reply);
@@ -139,7 +139,7 @@ impl Machine {
                         None => pending.batch.delete_cf(rows, key),
                     }
                 }
-                reply = Some(applied.reply.clone());
+                reply = responder.as_ref().map(|_| applied.reply.clone());
                 // No copy of the state is kept here: while the batch lasts it is changed in place.
                 pending.applied.push((revision, applied));
             }

@@ -105,7 +105,7 @@ impl MarkFile {
     fn write(&mut self, mark: Mark) -> io::Result<()> {
         self.sequence += 1;
         let slot = Slot { sequence: self.sequence, mark };
-        let form = minicbor::to_vec(&slot).expect("encoding into memory cannot fail: its error type is Infallible");
+        let form = minder_model::encode(&slot);
         let mut bytes = [0; SLOT_BYTES];
         bytes[4..6].copy_from_slice(&(form.len() as u16).to_le_bytes());
         bytes[6..6 + form.len()].copy_from_slice(&form);

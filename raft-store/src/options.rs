@@ -22,6 +22,8 @@ pub(crate) fn database() -> Options {
     options.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
     options.set_track_and_verify_wals_in_manifest(true);
     options.set_paranoid_checks(true);
+    // One write to the file per sync instead of one per append: what is not synced is promised to nobody.
+    options.set_manual_wal_flush(true);
     options.set_use_fsync(false);
     // Quiet columns would pin old logs for ever.
     options.set_max_total_wal_size(64 * 1024 * 1024);

@@ -3,7 +3,8 @@
 use std::{
     io,
     path::{Path, PathBuf},
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, Mutex, PoisonError, RwLock},
+    time::{Duration, Instant},
 };
 
 use minder_state::{State, StateHash};
@@ -27,6 +28,10 @@ const FORMAT_KEY: &[u8] = b"format";
 const IDENTITY_KEY: &[u8] = b"identity";
 /// Entries whose checksums and chain are checked at every start; [`verify`] checks all.
 const CHECKED_AT_START: u64 = 1_000;
+
+/// Every write asks for the room that is left, which is a system call. A disk takes well below the floor for writes in
+/// this time.
+const DISK_FREE_AGE_MAX: Duration = Duration::from_millis(50);
 
 /// How a folder is opened.
 #[derive(Debug, Clone)]
@@ -54,6 +59,7 @@ pub struct Store {
     log: LogStore,
     published: Arc<RwLock<Published>>,
     snapshots: Arc<SnapshotFolder>,
+    disk_free: Arc<Mutex<Option<(Instant, u64)>>>,
 }
 
 impl Store {
@@ -90,7 +96,14 @@ impl Store {
             hooks,
             snapshots.clone(),
         );
-        let store = Self { db, folder: folder.as_path().into(), log: log.clone(), published, snapshots };
+        let store = Self {
+            db,
+            folder: folder.as_path().into(),
+            log: log.clone(),
+            published,
+            snapshots,
+            disk_free: Arc::default(),
+        };
         Ok(Opened { store, log, machine })
     }
 
@@ -127,10 +140,18 @@ impl Store {
         self.log.sync_stats()
     }
 
-    /// Bytes that may still be written to the folder's file system.
+    /// Bytes that may still be written to the folder's file system, as of at most [`DISK_FREE_AGE_MAX`] ago.
     pub fn disk_free_bytes(&self) -> io::Result<u64> {
+        let mut asked = self.disk_free.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((at, bytes)) = *asked
+            && at.elapsed() < DISK_FREE_AGE_MAX
+        {
+            return Ok(bytes);
+        }
         let found = rustix::fs::statvfs(&*self.folder)?;
-        Ok(found.f_bavail * found.f_frsize)
+        let bytes = found.f_bavail * found.f_frsize;
+        *asked = Some((Instant::now(), bytes));
+        Ok(bytes)
     }
 }
 

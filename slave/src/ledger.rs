@@ -10,7 +10,7 @@ use std::{
 };
 
 use minder_model::{
-    Assignment, AssignmentDelta, ClusterId, DeltaError, Digest, HostName, InstanceKey, Item, Revision, RunSpec,
+    Assignment, AssignmentDelta, ClusterId, DeltaError, Digest, HostName, InstanceKey, Item, Revision, RunSpec, encode,
 };
 use minder_supervisor::Record;
 use minicbor::{CborLen, Decode, Encode, bytes::ByteVec};
@@ -249,10 +249,6 @@ fn hold(lock: &File) -> rustix::io::Result<()> {
             outcome => return outcome,
         }
     }
-}
-
-fn encode(entry: &Entry) -> Vec<u8> {
-    minicbor::to_vec(entry).expect("encoding into memory cannot fail: its error type is Infallible")
 }
 
 #[cfg(test)]

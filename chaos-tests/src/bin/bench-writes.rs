@@ -11,11 +11,11 @@ use std::{
 };
 
 use futures::future::join_all;
-use minder_chaos_tests::{Cluster, ClusterShape};
+use minder_chaos_tests::{Cluster, ClusterShape, Program};
 use minder_client::v1;
 use tonic::transport::{Channel, Endpoint};
 
-/// Writers at once.
+/// Writers at once, unless the command line says others.
 const WRITERS: [usize; 5] = [1, 16, 64, 128, 256];
 /// Rounds of each; the median counts.
 const ROUNDS: usize = 3;
@@ -24,6 +24,8 @@ const MEASURED: Duration = Duration::from_secs(3);
 /// Names written to, and bytes of each value.
 const NAMES: u64 = 10_000;
 const VALUE_BYTES: usize = 256;
+/// `USER_HZ`, which is 100 on every Linux that matters.
+const TICKS_PER_SECOND: u64 = 100;
 /// One connection carries this many writers.
 const WRITERS_PER_CONNECTION: usize = 10;
 
@@ -31,6 +33,8 @@ struct Round {
     per_second: f64,
     p50: Duration,
     p99: Duration,
+    /// CPU time of all three members together for one write.
+    cpu: Duration,
 }
 
 #[tokio::main(worker_threads = 2)]
@@ -45,26 +49,31 @@ async fn main() {
         Some(etcd) => println!("peer: {}", etcd.version),
         None => println!("peer: no etcd on the PATH nor in MINDER_ETCD; Minder alone"),
     }
-    println!("{:>8}  {:>24}  {:>24}  ratio", "writers", "minder /s (p50, p99)", "etcd /s (p50, p99)");
-    for writers in WRITERS {
+    println!("{:>8}  {:>32}  {:>32}  ratio", "writers", "minder /s (p50, p99, cpu)", "etcd /s (p50, p99, cpu)");
+    let asked: Vec<usize> = std::env::args().skip(1).map(|writers| writers.parse().unwrap()).collect();
+    for writers in if asked.is_empty() { WRITERS.to_vec() } else { asked } {
         let (mut ours, mut theirs) = (Vec::new(), Vec::new());
         for _ in 0..ROUNDS {
             let leader = cluster.addresses[cluster.leader().await].clone();
-            ours.push(measure(writers, &leader, minder_write).await);
+            let pids: Vec<u32> = cluster.managers.iter().map(Program::pid).collect();
+            ours.push(measure(writers, &leader, &pids, minder_write).await);
             if let Some(etcd) = &etcd {
-                theirs.push(measure(writers, &etcd.leader, etcd_write).await);
+                let pids: Vec<u32> = etcd.members.iter().map(Child::id).collect();
+                theirs.push(measure(writers, &etcd.leader, &pids, etcd_write).await);
             }
         }
         let ours = median(ours).unwrap();
         let theirs = median(theirs);
         let ratio = theirs.as_ref().map_or("-".into(), |theirs| format!("{:.2}", ours.per_second / theirs.per_second));
-        println!("{writers:>8}  {:>24}  {:>24}  {ratio}", text(Some(&ours)), text(theirs.as_ref()));
+        println!("{writers:>8}  {:>32}  {:>32}  {ratio}", text(Some(&ours)), text(theirs.as_ref()));
     }
     println!("load at the end {}", load());
 }
 
 fn text(round: Option<&Round>) -> String {
-    round.map_or("-".into(), |round| format!("{:.0} ({:.2?}, {:.1?})", round.per_second, round.p50, round.p99))
+    round.map_or("-".into(), |round| {
+        format!("{:.0} ({:.2?}, {:.1?}, {:.0?})", round.per_second, round.p50, round.p99, round.cpu)
+    })
 }
 
 fn median(mut rounds: Vec<Round>) -> Option<Round> {
@@ -76,6 +85,7 @@ fn median(mut rounds: Vec<Round>) -> Option<Round> {
 async fn measure<F: Future<Output = ()> + Send>(
     writers: usize,
     address: &str,
+    members: &[u32],
     write: impl Fn(Channel, u64) -> F + Clone + Send + Sync + 'static,
 ) -> Round {
     let connections = join_all((0..writers.div_ceil(WRITERS_PER_CONNECTION)).map(|_| {
@@ -83,20 +93,22 @@ async fn measure<F: Future<Output = ()> + Send>(
         async move { endpoint.connect().await.unwrap() }
     }))
     .await;
+    let cpu_before = cpu_time(members);
     let begin = Instant::now() + WARM_UP;
     let end = begin + MEASURED;
     let tasks = (0..writers).map(|writer| {
         let (channel, write) = (connections[writer / WRITERS_PER_CONNECTION].clone(), write.clone());
         tokio::spawn(async move {
-            let mut took = Vec::new();
+            let (mut took, mut writes) = (Vec::new(), 0);
             let mut random = 0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(writer as u64 + 1);
             loop {
                 random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
                 let sent = Instant::now();
                 write(channel.clone(), random >> 20).await;
+                writes += 1;
                 let now = Instant::now();
                 if now >= end {
-                    return took;
+                    return (took, writes);
                 }
                 if sent >= begin {
                     took.push(now - sent);
@@ -104,10 +116,23 @@ async fn measure<F: Future<Output = ()> + Send>(
             }
         })
     });
-    let mut took: Vec<Duration> = join_all(tasks).await.into_iter().flat_map(Result::unwrap).collect();
+    let (took, writes): (Vec<_>, Vec<u32>) = join_all(tasks).await.into_iter().map(Result::unwrap).unzip();
+    let cpu = (cpu_time(members) - cpu_before) / writes.iter().sum();
+    let mut took: Vec<Duration> = took.into_iter().flatten().collect();
     took.sort();
     let at = |percent: usize| took.get(took.len().saturating_sub(1) * percent / 100).copied().unwrap_or_default();
-    Round { per_second: took.len() as f64 / MEASURED.as_secs_f64(), p50: at(50), p99: at(99) }
+    Round { per_second: took.len() as f64 / MEASURED.as_secs_f64(), p50: at(50), p99: at(99), cpu }
+}
+
+/// What these processes have used, all together.
+fn cpu_time(pids: &[u32]) -> Duration {
+    let ticks = pids.iter().map(|pid| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+        // After the name, which may hold anything: state, ten other fields, utime, stime.
+        let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+        fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+    });
+    Duration::from_millis(ticks.sum::<u64>() * 1_000 / TICKS_PER_SECOND)
 }
 
 /// A process spec with a value that is another one each time.

@@ -51,6 +51,9 @@ pub async fn delete(core: &Core, request: v1::DeleteRequest) -> Result<v1::Write
 
 /// Placing on a host that is yet to come is allowed; a mistyped name looks the same.
 fn unknown_hosts(core: &Core, spec: &minder_model::Spec) -> Option<String> {
+    if spec.hosts.is_empty() {
+        return None;
+    }
     let (state, _) = core.node.snapshot_state();
     let unknown: Vec<&str> =
         spec.hosts.iter().filter(|host| state.host(host).is_none()).map(|host| host.as_str()).take(5).collect();

@@ -2,6 +2,7 @@
 
 use minder_model::{COMMAND_BYTES_MAX, RequestId, Revision};
 use minder_proto::v1;
+use minder_raft_store::SharedProposal;
 use minder_state::{Command, Expect, Outcome, ProcessChangeKind, Proposal, Reply};
 use tonic::Status;
 
@@ -35,7 +36,8 @@ fn proposal(options: v1::WriteOptions, command: Command) -> Result<Proposal, Sta
 }
 
 async fn propose(core: &Core, proposal: Proposal) -> Result<Reply, Status> {
-    let bytes = proposal.to_bytes().len();
+    let proposal = SharedProposal::from(proposal);
+    let bytes = proposal.bytes().len();
     if bytes > COMMAND_BYTES_MAX {
         return Err(Status::invalid_argument(format!(
             "this request has {bytes} bytes in its stored form, the limit is {COMMAND_BYTES_MAX}; split it"

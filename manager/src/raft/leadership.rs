@@ -44,12 +44,20 @@ pub struct Leadership {
 
 /// Turns openraft's metrics into leadership, and its end into a reason for the process to end.
 pub(super) async fn follow(node: Node, mut metrics: WatchReceiverOf<TypeConfig, RaftMetrics<TypeConfig>>) {
+    let mut told = None;
     loop {
-        let now = metrics.borrow_watched().clone();
-        if let Err(fatal) = &now.running_state {
-            return node.ended(fatal);
+        {
+            // Changes with every entry, so that nothing is built before it is known to matter.
+            let now = metrics.borrow_watched();
+            if let Err(fatal) = &now.running_state {
+                return node.ended(fatal);
+            }
+            let matters = Some((now.current_term, now.current_leader, leads(&now), *now.membership_config.log_id()));
+            if matters != told {
+                told = matters;
+                node.lead(leadership(&now));
+            }
         }
-        node.lead(leadership(&now));
         if metrics.changed().await.is_err() {
             return node.ended(&Fatal::Stopped);
         }
@@ -69,12 +77,16 @@ fn leadership(metrics: &RaftMetrics<TypeConfig>) -> Leadership {
         let node = membership.get_node(&id)?;
         Some(Leader { id, client_address: node.client_address.clone(), own: id == metrics.id })
     });
-    let own_entry_applied =
-        metrics.last_applied.as_ref().is_some_and(|applied| applied.leader_id.term == metrics.current_term);
     Leadership {
         term: metrics.current_term,
-        leading: metrics.state.is_leader() && own_entry_applied && leader.as_ref().is_some_and(|leader| leader.own),
+        leading: leads(metrics) && leader.is_some(),
         leader,
         managers: managers.collect(),
     }
+}
+
+fn leads(metrics: &RaftMetrics<TypeConfig>) -> bool {
+    let own_entry_applied =
+        metrics.last_applied.as_ref().is_some_and(|applied| applied.leader_id.term == metrics.current_term);
+    metrics.state.is_leader() && own_entry_applied && metrics.current_leader == Some(metrics.id)
 }

@@ -15,7 +15,7 @@ use minder_proto::v1;
 use minder_raft_store::{
     ExitReason, Hooks, Identity, LogStore, Machine, OpenError, Raft, SharedProposal, Store, StoreOptions, TypeConfig,
 };
-use minder_state::{Proposal, Reply, State};
+use minder_state::{Reply, State};
 use openraft::{
     Config, RaftMetrics,
     async_runtime::WatchReceiver,
@@ -161,7 +161,7 @@ impl Node {
     }
 
     /// Proposes and waits for the answer.
-    pub async fn propose(&self, proposal: Proposal) -> Result<Reply, ProposeError> {
+    pub async fn propose(&self, proposal: impl Into<SharedProposal>) -> Result<Reply, ProposeError> {
         let raft = self.raft().ok_or(ProposeError::NoCluster)?;
         let _permit = self.inner.proposals.try_acquire().map_err(|_| ProposeError::TooBusy)?;
         let written = tokio::time::timeout(PROPOSE_DEADLINE, self.write(raft, proposal.into())).await;

@@ -32,7 +32,7 @@ impl Default for RaftSettings {
             heartbeat_interval_ms: 50,
             election_timeout_min_ms: 200,
             election_timeout_max_ms: 300,
-            snapshot_every_entries: 10_000,
+            snapshot_every_entries: 100_000,
             keep_entries: 10_000,
         }
     }

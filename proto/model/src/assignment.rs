@@ -221,7 +221,7 @@ mod tests {
         let delta = after.delta_from(Some(&before));
         assert_eq!((delta.upserts.len(), delta.removes.len()), (1, 1));
         assert_eq!(before.after(&delta).unwrap(), after);
-        assert!(crate::digest::encode(&delta).len() < 1_000);
+        assert!(crate::encode(&delta).len() < 1_000);
     }
 
     #[test]

@@ -4,11 +4,11 @@ use alloc::{collections::BTreeMap, format, string::String, vec::Vec};
 use core::fmt;
 
 use crate::{
-    digest::encode,
     duration::Millis,
     limits::*,
     signal::Signal,
     spec::{OnUnhealthy, Probe, Spec},
+    stored::encode,
 };
 
 /// One complaint about one field.

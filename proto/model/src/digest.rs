@@ -1,10 +1,12 @@
 //! Content digests: equal digests mean equal content.
 
-use alloc::{string::String, vec::Vec};
+use alloc::string::String;
 use core::fmt;
 
 use minicbor::{CborLen, Decode, Encode};
 use sha2::{Digest as _, Sha256};
+
+use crate::stored::encode;
 
 /// SHA-256 of a canonical encoding.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Encode, Decode, CborLen)]
@@ -17,8 +19,15 @@ impl Digest {
         Self(Sha256::digest(bytes).into())
     }
 
+    /// The digest of these parts, one behind the other.
+    pub fn of_parts<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> Self {
+        let mut hasher = Sha256::new();
+        parts.into_iter().for_each(|part| hasher.update(part));
+        Self(hasher.finalize().into())
+    }
+
     /// The digest of a value's stored form. Two values that encode alike are alike.
-    pub fn of_encoded<T: Encode<()>>(value: &T) -> Self {
+    pub fn of_encoded<T: Encode<()> + CborLen<()>>(value: &T) -> Self {
         Self::of(&encode(value))
     }
 
@@ -48,9 +57,4 @@ impl fmt::Debug for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Digest({})", self.short())
     }
-}
-
-/// The stored form of a value.
-pub(crate) fn encode<T: Encode<()>>(value: &T) -> Vec<u8> {
-    minicbor::to_vec(value).expect("encoding into memory cannot fail: its error type is Infallible")
 }

@@ -5,6 +5,7 @@ use core::fmt;
 
 use minicbor::{CborLen, Decode, Encode};
 use serde::{Deserialize, Serialize};
+use smol_str::SmolStr;
 
 use crate::limits::{LABEL_BYTES_MAX, NAME_BYTES_MAX};
 
@@ -38,20 +39,44 @@ fn check_name(what: &str, text: &str, bytes_max: usize) -> Result<(), IdError> {
     Ok(())
 }
 
+/// How a name is stored: as text.
+mod text {
+    use minicbor::{CborLen, Decoder, Encoder};
+    use smol_str::SmolStr;
+
+    pub fn encode<C, W: minicbor::encode::Write>(
+        text: &SmolStr,
+        encoder: &mut Encoder<W>,
+        _: &mut C,
+    ) -> Result<(), minicbor::encode::Error<W::Error>> {
+        encoder.str(text)?.ok()
+    }
+
+    pub fn decode<C>(decoder: &mut Decoder<'_>, _: &mut C) -> Result<SmolStr, minicbor::decode::Error> {
+        Ok(SmolStr::new(decoder.str()?))
+    }
+
+    pub fn cbor_len<C>(text: &SmolStr, context: &mut C) -> usize {
+        text.as_str().cbor_len(context)
+    }
+}
+
+// Short names lie in the value itself and long ones are shared: names are the keys of every map, and are cloned with
+// every instance.
 macro_rules! name_type {
     ($(#[$doc:meta])* $name:ident, $what:literal, $max:expr) => {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode, CborLen, Serialize, Deserialize)]
         #[cbor(transparent)]
         #[serde(try_from = "String", into = "String")]
-        pub struct $name(#[n(0)] String);
+        pub struct $name(#[cbor(n(0), with = "text")] SmolStr);
 
         impl $name {
             /// Checks and wraps a name: ASCII letters, digits, `.`, `_`, `-`, starting with a letter, digit or `_`.
             pub fn new(text: impl Into<String>) -> Result<Self, IdError> {
                 let text = text.into();
                 check_name($what, &text, $max)?;
-                Ok(Self(text))
+                Ok(Self(text.into()))
             }
 
             /// The name as text.
@@ -75,7 +100,7 @@ macro_rules! name_type {
 
         impl From<$name> for String {
             fn from(name: $name) -> String {
-                name.0
+                name.0.into()
             }
         }
     };

@@ -21,6 +21,7 @@ mod selection;
 mod signal;
 mod size;
 mod spec;
+mod stored;
 
 pub use assignment::{Assignment, AssignmentDelta, DeltaError, Item, SignalOrder, Wanted};
 pub use check::{FieldError, FieldErrors, check_labels, check_spec, warnings};
@@ -41,3 +42,4 @@ pub use spec::{
     Daemon, File, Health, Hook, Hooks, Limit, LogFull, Logs, OnUnhealthy, Override, Probe, Ready, Restart,
     RestartPolicy, RunSpec, Spec, Start, Stop, StopScope, StopStep, Target,
 };
+pub use stored::{encode, encode_after};

@@ -27,8 +27,9 @@ pub use self::{
     probe::{Health, OnUnhealthy, Probe, Ready, Target},
 };
 use crate::{
-    digest::{Digest, encode},
+    digest::Digest,
     id::{HostName, ProcessName},
+    stored::encode,
 };
 
 /// How a process is to be run, and where. Immutable once written.

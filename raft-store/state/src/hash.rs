@@ -33,11 +33,7 @@ impl StateHash {
 
 /// The first half of a SHA-256 over length-prefixed key and value.
 fn row_hash(key: &[u8], value: &[u8]) -> u128 {
-    let mut bytes = alloc::vec::Vec::with_capacity(8 + key.len() + value.len());
-    bytes.extend_from_slice(&(key.len() as u64).to_be_bytes());
-    bytes.extend_from_slice(key);
-    bytes.extend_from_slice(value);
-    let digest = Digest::of(&bytes).0;
+    let digest = Digest::of_parts([&(key.len() as u64).to_be_bytes(), key, value]).0;
     digest.iter().take(16).fold(0, |sum, byte| (sum << 8) | u128::from(*byte))
 }
 

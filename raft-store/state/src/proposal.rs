@@ -154,9 +154,7 @@ impl core::error::Error for DecodeError {
 impl Proposal {
     /// The stored form: one byte of format version, then CBOR.
     pub fn to_bytes(&self) -> Vec<u8> {
-        let mut bytes = alloc::vec![FORMAT];
-        bytes.extend(minicbor::to_vec(self).expect("encoding into memory cannot fail: its error type is Infallible"));
-        bytes
+        minder_model::encode_after(&[FORMAT], self)
     }
 
     /// Reads the stored form; any bytes give a proposal or a named error.

@@ -4,7 +4,7 @@ use alloc::{string::String, vec::Vec};
 use core::fmt;
 
 use minder_model::{Digest, HostName, InstanceKey, ProcessName, RequestId};
-use minicbor::{Decode, Encode};
+use minicbor::Decode;
 
 /// One changed row.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,10 +101,6 @@ impl Key {
 fn tagged(bytes: &mut Vec<u8>, tag: u8, part: &[u8]) {
     bytes.push(tag);
     bytes.extend_from_slice(part);
-}
-
-pub(crate) fn encode<T: Encode<()>>(value: &T) -> Vec<u8> {
-    minicbor::to_vec(value).expect("encoding into memory cannot fail: its error type is Infallible")
 }
 
 pub(crate) fn decode<'b, T: Decode<'b, ()>>(key: &[u8], value: &'b [u8]) -> Result<T, RowError> {

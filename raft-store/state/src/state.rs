@@ -4,6 +4,7 @@ use alloc::{collections::BTreeMap, sync::Arc, vec::Vec};
 
 use minder_model::{
     Assignment, Digest, HostName, InstanceKey, InstanceRef, Item, ProcessName, RequestId, Revision, RunSpec, Selection,
+    encode,
 };
 use rpds::{RedBlackTreeMapSync, RedBlackTreeSetSync};
 
@@ -11,7 +12,7 @@ use crate::{
     hash::StateHash,
     record::{ClusterRecord, HostRecord, ProcessRecord},
     reply::Reply,
-    row::{Key, RowError, decode, encode},
+    row::{Key, RowError, decode},
 };
 
 /// The whole replicated table. Cloning costs a few pointers.

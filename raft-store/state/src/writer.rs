@@ -2,12 +2,14 @@
 
 use alloc::{collections::BTreeSet, sync::Arc, vec::Vec};
 
-use minder_model::{HostName, InstanceKey, Item, ProcessName, REQUESTS_REMEMBERED_MAX, RequestId, Revision, RunSpec};
+use minder_model::{
+    HostName, InstanceKey, Item, ProcessName, REQUESTS_REMEMBERED_MAX, RequestId, Revision, RunSpec, encode,
+};
 
 use crate::{
     record::{ClusterRecord, HostRecord, ProcessRecord},
     reply::Reply,
-    row::{Key, RowChange, encode},
+    row::{Key, RowChange},
     state::{State, StoredRunSpec},
 };
 
@@ -37,9 +39,11 @@ pub enum Change {
     HostDeleted(HostName),
 }
 
-/// What a change is about, noted while it happens; its record is taken when everything has happened.
+/// What a change is about, noted while it happens. A process is written at most once by one proposal; the hosts of it,
+/// and the record of a host, are taken when everything has happened.
 enum Noted {
-    Process(ProcessName),
+    Process(Arc<ProcessRecord>),
+    ProcessGone(ProcessName),
     Host(HostName),
 }
 
@@ -70,10 +74,10 @@ impl<'a> Writer<'a> {
 
     fn change(&self, noted: &Noted) -> Change {
         match noted {
-            Noted::Process(name) => match self.state.processes.get(name) {
-                Some(record) => Change::ProcessPut(record.clone(), self.state.hosts_of(name).cloned().collect()),
-                None => Change::ProcessDeleted(name.clone()),
-            },
+            Noted::Process(record) => {
+                Change::ProcessPut(record.clone(), self.state.hosts_of(&record.spec.name).cloned().collect())
+            }
+            Noted::ProcessGone(name) => Change::ProcessDeleted(name.clone()),
             Noted::Host(host) => match self.state.hosts.get(host) {
                 Some(record) => Change::HostPut(host.clone(), record.clone()),
                 None => Change::HostDeleted(host.clone()),
@@ -101,19 +105,19 @@ impl<'a> Writer<'a> {
         self.noted.push(Noted::Host(host.clone()));
     }
 
-    pub(crate) fn put_process(&mut self, record: ProcessRecord) {
+    /// Writes a process in the place of `before`, which is what the state has under its name.
+    pub(crate) fn put_process(&mut self, before: Option<&ProcessRecord>, record: Arc<ProcessRecord>) {
         let name = record.spec.name.clone();
-        let before = self.state.process(&name).map(encode);
-        self.row(Key::Process(name.clone()), before, Some(encode(&record)));
-        self.state.processes.insert_mut(name.clone(), Arc::new(record));
-        self.noted.push(Noted::Process(name));
+        self.row(Key::Process(name.clone()), before.map(encode), Some(encode(&*record)));
+        self.state.processes.insert_mut(name, record.clone());
+        self.noted.push(Noted::Process(record));
     }
 
     pub(crate) fn delete_process(&mut self, name: &ProcessName) {
         let before = self.state.process(name).map(encode);
         self.row(Key::Process(name.clone()), before, None);
         self.state.processes.remove_mut(name);
-        self.noted.push(Noted::Process(name.clone()));
+        self.noted.push(Noted::ProcessGone(name.clone()));
     }
 
     /// Writes one instance; `run_spec` is what `item.spec` addresses. Writing what is there already changes nothing.

@@ -1,6 +1,6 @@
 //! Orders to instances: start, stop, restart, retry, signal. Each is a revision, so each is fenced like everything.
 
-use alloc::{collections::BTreeSet, format, vec::Vec};
+use alloc::{collections::BTreeSet, format, sync::Arc, vec::Vec};
 
 use minder_model::{InstanceRef, Item, ProcessName, Selection, SignalOrder, Wanted};
 
@@ -43,10 +43,11 @@ fn tell_process(writer: &mut Writer<'_>, process: &ProcessName, selection: &Sele
         OrderKind::Stop => Wanted::Stopped,
         OrderKind::Restart | OrderKind::Retry | OrderKind::Signal(_) => return,
     };
-    let Some(record) = writer.state.process(process).cloned() else { return };
-    if record.wanted != wanted && selection.matches_process(process, &record.spec.labels) {
+    let Some(before) = writer.state.processes.get(process).cloned() else { return };
+    if before.wanted != wanted && selection.matches_process(process, &before.spec.labels) {
         let revision = writer.index;
-        writer.put_process(ProcessRecord { wanted, revision, ..record });
+        let record = ProcessRecord { wanted, revision, ..ProcessRecord::clone(&before) };
+        writer.put_process(Some(&before), Arc::new(record));
     }
 }
 
