@@ -2,10 +2,10 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use minder_model::{
-    Cause, ExitRecord, ExitStatus, Generation, HostName, Incarnation, InstanceKey, Item, Millis, Phase, ProcessName,
-    Revision, RunSpec, Signal, Spec, StopStep, Wanted,
+    Cause, ExitRecord, ExitStatus, Generation, Health, HostName, Incarnation, InstanceKey, Item, Millis, Phase, Probe,
+    ProcessName, Revision, RunSpec, Signal, Spec, StopStep, Wanted,
 };
-use minder_supervisor::{Effect, Ended, Event, Now, Record, Supervisor};
+use minder_supervisor::{Effect, Ended, Event, Now, ProbeKind, Record, Supervisor};
 
 fn signal(name: &str) -> Signal {
     Signal::parse(name).unwrap()
@@ -133,4 +133,54 @@ fn the_words_wait_for_a_program_that_runs() {
     assert_eq!(assigned(&mut supervisor, Wanted::Stopped, 100), ["@1100"]);
     let started = Event::Started { incarnation: FIRST, pid: 7, started_at_ms: 1 };
     assert_eq!(said(&supervisor.step(started, now(1_200))), ["TERM", "@3100"]);
+}
+
+#[test]
+fn a_hook_after_the_end_is_no_part_of_the_stop() {
+    let mut supervisor = running();
+    assigned(&mut supervisor, Wanted::Stopped, 10_000);
+    supervisor.step(Event::Leaving { incarnation: FIRST }, now(10_500));
+    // It may take longer than the grace.
+    assert!(timer(&mut supervisor, 15_000).is_empty());
+    assert_eq!(end(&mut supervisor, 17_000).stop_words(), "stopped as asked in 0.5 s");
+}
+
+#[test]
+fn the_stop_of_an_unhealthy_one_goes_on_and_any_other_has_a_grace_of_its_own_again() {
+    let mut spec = run_spec().spec().clone();
+    let probe = Probe::Tcp("80".into());
+    spec.health = Some(Health { interval: Millis(1_000), start_grace: Millis(0), threshold: 1, ..Health::new(probe) });
+    let checked = spec.resolve(&HostName::new("h").unwrap());
+    let wanted = Item { spec: checked.digest(), ..item(Wanted::Running) };
+    let assigned_checked = || Event::Assigned { item: wanted, run_spec: Some(checked.clone()) };
+    let taken_over =
+        || Event::TakenOver { incarnation: FIRST, pid: 7, started_at_ms: 1, run_spec: Some(checked.clone()) };
+    let mut supervisor = running();
+    supervisor.step(assigned_checked(), now(9_000));
+    let effects = supervisor.step(Event::Timer, now(10_000));
+    let number = effects.iter().find_map(|effect| match effect {
+        Effect::Probe { number, .. } => Some(*number),
+        _ => None,
+    });
+    let answer = Err("connection refused".into());
+    let probed = Event::Probed { incarnation: FIRST, kind: ProbeKind::Health, number: number.unwrap(), answer };
+    assert_eq!(said(&supervisor.step(probed, now(10_000))), ["QUIT", "@11000"]);
+
+    let mut again = Supervisor::restore(supervisor.record().clone(), now(14_000));
+    assert_eq!(said(&again.step(taken_over(), now(14_000)))[..2], ["INT", "@15000"]);
+    let exit = end(&mut again, 14_200);
+    assert!(exit.unhealthy.is_some() && !exit.requested);
+    assert_eq!(exit.stop_words(), "stopped in 4.2 s");
+
+    // Made way for another spec, then its slave was restarted; by then that spec is withdrawn.
+    let mut moved = running();
+    let mut other = spec.clone();
+    other.args = vec!["other".into()];
+    let other = other.resolve(&HostName::new("h").unwrap());
+    let changed = Event::Assigned { item: Item { spec: other.digest(), ..wanted }, run_spec: Some(other) };
+    assert_eq!(said(&moved.step(changed, now(20_000))), ["QUIT", "@21000"]);
+    let mut back = Supervisor::restore(moved.record().clone(), now(30_000));
+    back.step(assigned_checked(), now(30_000));
+    assert!(!said(&back.step(taken_over(), now(30_000))).contains(&"kill".into()));
+    assert_eq!(assigned(&mut back, Wanted::Stopped, 40_000), ["QUIT", "@41000"]);
 }
