@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use minder_model::{Hook, Hooks, Millis, Spec, Wanted};
+use minder_model::{File, Hook, Hooks, Millis, Probe, Ready, Spec, Wanted};
 use minder_proto::v1;
 
 use crate::stage::{Stage, eventually, host, is_alive, spec};
@@ -53,6 +53,39 @@ async fn every_hook_has_its_time() {
     stage.phase("app", v1::Phase::Stopped).await;
     assert_eq!(lines(&notes)[3..], ["pre_stop blue 1", "term", "post_stop blue 1"], "and none twice");
     assert!(!stage.data().join("run/app:1/1").exists(), "the bundle was left");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hooks_and_checks_get_what_a_start_gets() {
+    let mut stage = Stage::set().await;
+    stage.open(1).await;
+    let notes = notes(&stage);
+    let variables = stage.folder.path().join("app.env");
+    fs::write(&variables, "SHADE=dark\n").unwrap();
+    let look = "echo $SHADE $(cat \"$MINDER_FILES/shape\") $(grep NoNewPrivs /proc/self/status | tr -dc 01)";
+    let note = || shell(&format!("{look} $(cat \"${{files}}/shape\") >> \"$0\""), &notes);
+    let mut app = noting(&notes, Hooks { pre_start: note(), post_stop: note(), ..Hooks::default() });
+    app.env_files = vec![variables.to_str().unwrap().into()];
+    app.no_new_privileges = true;
+    let content = "round".into();
+    app.files = vec![File { path: "shape".into(), content, mode: None, owner: None, group: None, expand: false }];
+    let check = format!("[ \"$({look})\" = 'dark round 1' ] && [ -e \"${{files}}/shape\" ]");
+    let probe = Probe::Exec(["/bin/sh", "-c", &check].map(String::from).to_vec());
+    app.ready = Some(Ready { interval: Millis(100), threshold: 1, ..Ready::new(probe) });
+    stage.start(&[&app.resolve(&host())]).await;
+    stage.phase("app", v1::Phase::Ready).await;
+    assert_eq!(lines(&notes)[0], "dark round 1 round");
+    fs::write(&variables, "SHADE=dark\nnonsense\n").unwrap();
+    let expected = format!("cannot run /bin/sh: env_files: {}: line 2: no KEY=VALUE", variables.display());
+    stage
+        .until("the check names the line", |stage| {
+            stage.seen.get("app:1")?.ready.as_ref().filter(|ready| ready.message.starts_with(&expected)).map(|_| ())
+        })
+        .await;
+    fs::write(&variables, "SHADE=dark\n").unwrap();
+    stage.change("app", |_, item| item.wanted = Wanted::Stopped).await;
+    stage.phase("app", v1::Phase::Stopped).await;
+    assert_eq!(lines(&notes).last().unwrap(), "dark round 1 round");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
