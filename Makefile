@@ -32,7 +32,8 @@ test: setup ## Everything that gates a change
 	cargo fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	$(CARGO) build --workspace --bins
-	@if cargo nextest --version > /dev/null 2>&1; then \
+	@MINDER_PREVIOUS_BIN_DIR=$$(deploy/setup/previous) && export MINDER_PREVIOUS_BIN_DIR && \
+	if cargo nextest --version > /dev/null 2>&1; then \
 	    $(CARGO) test --workspace --doc --quiet && \
 	    $(CARGO) nextest run --workspace --config-file deploy/setup/nextest.toml; \
 	else \

@@ -124,8 +124,20 @@ pub struct InstanceView {
     pub open_files: Option<u32>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub health: Option<CheckView>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ready: Option<CheckView>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub exits: Vec<ExitView>,
+}
+
+#[derive(Serialize)]
+pub struct CheckView {
+    pub state: &'static str,
+    pub failures: u32,
+    pub message: String,
+    pub since_ms: u64,
 }
 
 #[derive(Serialize)]
@@ -136,6 +148,12 @@ pub struct ExitView {
     pub started_at_ms: u64,
     pub ended_at_ms: u64,
     pub requested: bool,
+    pub killed_after_grace: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stop_ms: Option<u64>,
+    /// How its stop went, in words.
+    #[serde(skip)]
+    pub stop: String,
 }
 
 impl InstanceView {
@@ -169,6 +187,8 @@ impl InstanceView {
             threads: usage.map(|usage| usage.threads),
             open_files: usage.map(|usage| usage.open_files),
             labels: instance.labels.clone(),
+            health: seen.health.map(CheckView::new),
+            ready: seen.ready.map(CheckView::new),
             exits: seen.exits.iter().map(ExitView::new).collect(),
         }
     }
@@ -191,13 +211,34 @@ pub fn phase(instance: &v1::Instance) -> &'static str {
     }
 }
 
+impl CheckView {
+    fn new(wire: v1::ProbeStatus) -> Self {
+        let probe = status::probe_status_from_wire(wire);
+        Self { state: probe.state.word(), failures: probe.failures, message: probe.message, since_ms: probe.since_ms }
+    }
+
+    /// For people: how it stands, since when, and the last answer that was none.
+    pub fn sentence(&self) -> String {
+        let since = if self.since_ms == 0 { String::new() } else { format!(" for {}", words::since(self.since_ms)) };
+        match (self.message.as_str(), self.failures) {
+            ("", _) => format!("{}{since}", self.state),
+            (message, 0 | 1) => format!("{}{since}: {message}", self.state),
+            (message, failures) => format!("{}{since}: {message} ({failures} in a row)", self.state),
+        }
+    }
+}
+
 impl ExitView {
     fn new(exit: &v1::ExitRecord) -> Self {
         let how = match &exit.start_failure {
             Some(failure) => format!("cannot start: {}", failure.message),
             None => {
                 let ended = status::exit_status_from_wire(exit.status.unwrap_or_default());
-                ended.unwrap_or(ExitStatus::Unknown).to_string()
+                let ended = ended.unwrap_or(ExitStatus::Unknown);
+                match exit.unhealthy.as_str() {
+                    "" => ended.to_string(),
+                    sentence => format!("{ended} ({sentence})"),
+                }
             }
         };
         Self {
@@ -207,6 +248,9 @@ impl ExitView {
             started_at_ms: exit.started_at_ms,
             ended_at_ms: exit.ended_at_ms,
             requested: exit.requested,
+            killed_after_grace: exit.killed_after_grace,
+            stop_ms: exit.stop_ms,
+            stop: status::exit_record_from_wire(exit.clone()).map(|exit| exit.stop_words()).unwrap_or_default(),
         }
     }
 }

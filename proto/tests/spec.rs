@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 
 use minder_model::{
-    Bytes, Daemon, HostName, Limit, LogFull, Logs, Millis, Override, ProcessName, Restart, RestartPolicy, Signal, Spec,
-    Start, Stop, StopScope,
+    Bytes, Daemon, File, Health, Hook, Hooks, HostName, Limit, LogFull, Logs, Millis, OnUnhealthy, Override, Probe,
+    ProcessName, Ready, Restart, RestartPolicy, Signal, Spec, Start, Stop, StopScope, StopStep,
 };
 use minder_proto::{
     convert::spec::{spec_from_wire, spec_to_wire},
@@ -73,10 +73,13 @@ fn restart() -> impl Strategy<Value = Restart> {
 
 fn stop() -> impl Strategy<Value = Stop> {
     let scope = prop_oneof![Just(StopScope::Main), Just(StopScope::Group), Just(StopScope::All)];
-    (1..=64_i64, scope, any::<u64>()).prop_map(|(signal, scope, grace)| Stop {
-        signal: Signal::from_number(signal).unwrap(),
+    let signal = || (1..=64_i64).prop_map(|number| Signal::from_number(number).unwrap());
+    let step = (signal(), any::<u64>()).prop_map(|(signal, after)| StopStep { signal, after: Millis(after) });
+    (signal(), scope, any::<u64>(), vec(step, 0..3)).prop_map(|(signal, scope, grace, escalation)| Stop {
+        signal,
         scope,
         grace: Millis(grace),
+        escalation,
     })
 }
 
@@ -86,6 +89,48 @@ fn logs() -> impl Strategy<Value = Logs> {
         max_files,
         on_full: if block { LogFull::Block } else { LogFull::Drop },
         combine,
+    })
+}
+
+fn hooks() -> impl Strategy<Value = Hooks> {
+    let hook = || {
+        let hook = (".{0,6}", vec(".{0,6}", 0..3), any::<u64>());
+        option::of(hook.prop_map(|(command, args, ms)| Hook { timeout: Millis(ms), ..Hook::new(command, args) }))
+    };
+    (hook(), hook(), hook(), hook()).prop_map(|(pre_start, post_start, pre_stop, post_stop)| Hooks {
+        pre_start,
+        post_start,
+        pre_stop,
+        post_stop,
+    })
+}
+
+fn probe() -> impl Strategy<Value = Probe> {
+    prop_oneof![
+        vec(".{0,6}", 0..3).prop_map(Probe::Exec),
+        ".{0,6}".prop_map(Probe::Tcp),
+        ".{0,6}".prop_map(Probe::Http),
+        ".{0,6}".prop_map(Probe::Grpc),
+    ]
+}
+
+fn health() -> impl Strategy<Value = Health> {
+    (probe(), any::<[u64; 3]>(), any::<u32>(), any::<bool>()).prop_map(|(probe, times, threshold, mark)| Health {
+        probe,
+        interval: Millis(times[0]),
+        timeout: Millis(times[1]),
+        start_grace: Millis(times[2]),
+        threshold,
+        on_failure: if mark { OnUnhealthy::Mark } else { OnUnhealthy::Restart },
+    })
+}
+
+fn ready() -> impl Strategy<Value = Ready> {
+    (probe(), any::<[u64; 2]>(), any::<u32>()).prop_map(|(probe, times, threshold)| Ready {
+        probe,
+        interval: Millis(times[0]),
+        timeout: Millis(times[1]),
+        threshold,
     })
 }
 
@@ -106,6 +151,11 @@ prop_compose! {
         healthy_after in any::<u64>(),
         daemon in option::of((option::of(".{0,6}"), any::<u64>())),
         logs in logs(),
+        (health, ready) in (option::of(health()), option::of(ready())),
+        start_timeout in some_time(),
+        hooks in hooks(),
+        env_files in vec(".{0,6}", 0..3),
+        files in vec((".{0,6}", ".{0,6}", option::of(".{0,4}"), option::of(".{0,4}"), any::<bool>()), 0..3),
     ) -> Spec {
         let text = |at: usize| some[at].map(|value| value.to_string());
         Spec {
@@ -125,9 +175,25 @@ prop_compose! {
             overrides,
             restart,
             stop,
-            start: Start { healthy_after: Millis(healthy_after) },
+            start: Start { healthy_after: Millis(healthy_after), timeout: start_timeout },
             daemon: daemon.map(|(pid_file, timeout)| Daemon { pid_file, launch_timeout: Millis(timeout) }),
             logs,
+            health,
+            ready,
+            hooks,
+            no_new_privileges: !env_files.is_empty(),
+            env_files,
+            files: files
+                .into_iter()
+                .map(|(path, content, mode, owner, expand)| File {
+                    path,
+                    content,
+                    group: mode.clone(),
+                    mode,
+                    owner,
+                    expand,
+                })
+                .collect(),
             ..Spec::new(ProcessName::new(name).unwrap(), command)
         }
     }

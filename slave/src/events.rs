@@ -5,7 +5,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use minder_model::{InstanceStatus, Millis, Phase};
+use minder_model::{InstanceKey, InstanceStatus, Millis, Phase, ProbeState};
 use minder_proto::{convert::status::phase_to_wire, v1};
 use tokio::sync::watch;
 
@@ -32,9 +32,10 @@ impl Events {
         Self { ring: Mutex::new(Ring { sequence, events: VecDeque::new() }), newest: watch::channel(sequence).0 }
     }
 
-    /// Notes that an instance's phase is another one.
+    /// Notes that an instance's phase is another one, or that its health check turned.
     pub fn phase_changed(&self, before: &InstanceStatus, after: &InstanceStatus) {
-        if before.phase == after.phase && before.incarnation == after.incarnation {
+        let same_phase = before.phase == after.phase && before.incarnation == after.incarnation;
+        if same_phase && is_unhealthy(before) == is_unhealthy(after) {
             return;
         }
         self.push(v1::SlaveEvent {
@@ -42,8 +43,13 @@ impl Events {
             time_ms: wall_ms(),
             instance: after.key.to_string(),
             phase: phase_to_wire(after.phase).into(),
-            text: sentence(after),
+            text: sentence(before, after),
         });
+    }
+
+    /// Notes something else that users want to know of an instance: one line.
+    pub fn told(&self, key: &InstanceKey, text: String) {
+        self.push(v1::SlaveEvent { time_ms: wall_ms(), instance: key.to_string(), text, ..v1::SlaveEvent::default() });
     }
 
     /// Events after number `after`, at most `most` of the newest.
@@ -70,18 +76,33 @@ impl Events {
     }
 }
 
-fn sentence(status: &InstanceStatus) -> String {
+fn sentence(before: &InstanceStatus, status: &InstanceStatus) -> String {
+    // How the stop went that has just come to its end.
+    let stop = match status.exits.last() {
+        Some(exit) if before.exits.last() != Some(exit) => exit.stop_words(),
+        Some(_) | None => String::new(),
+    };
     let cause = status.cause.to_string();
     let wait = Millis(status.next_start_ms.saturating_sub(wall_ms()) / 100 * 100);
     match status.phase {
+        Phase::Starting if !stop.is_empty() => {
+            format!("starting, incarnation {}; the one before {stop}", status.incarnation)
+        }
         Phase::Starting => format!("starting, incarnation {}", status.incarnation),
-        Phase::Running | Phase::Ready => format!("running, pid {}", status.pid),
+        Phase::Running | Phase::Ready if !cause.is_empty() => format!("running, pid {}; {cause}", status.pid),
+        Phase::Running => format!("running, pid {}", status.pid),
+        Phase::Ready => format!("ready, pid {}", status.pid),
         Phase::Backoff => format!("{cause}; next start in {wait}"),
         Phase::Fatal if status.next_start_ms > 0 => format!("given up: {cause}; one more try in {wait}"),
         Phase::Fatal => format!("given up: {cause}"),
         Phase::Exited => format!("ended: {cause}"),
         Phase::Stopping => format!("stopping {cause}"),
+        Phase::Stopped | Phase::Pending if !stop.is_empty() => stop,
         Phase::Stopped => format!("stopped {cause}"),
         Phase::Pending | Phase::Lost | Phase::Unknown => status.phase.word().to_lowercase(),
     }
+}
+
+fn is_unhealthy(status: &InstanceStatus) -> bool {
+    status.health.as_ref().is_some_and(|health| health.state == ProbeState::Failing)
 }

@@ -1,7 +1,10 @@
 //! The host: one task that owns the ledger and every supervisor. Each turn takes what has come in, steps the machines,
 //! makes everything they changed durable in one sync, and only then carries out what they ask for.
 
+mod effects;
 mod end;
+mod hooks;
+mod probes;
 mod takeover;
 
 use std::{
@@ -13,12 +16,13 @@ use std::{
 };
 
 use minder_model::{
-    Assignment, AssignmentDelta, ClusterId, DeltaError, Digest, Incarnation, InstanceKey, InstanceStatus, Item,
-    Revision, RunSpec, Signal, StartFailure, StopScope,
+    Assignment, AssignmentDelta, ClusterId, DeltaError, Digest, Hooks, Incarnation, InstanceKey, InstanceStatus, Item,
+    Revision, RunSpec,
 };
-use minder_shim::protocol::{Request, Scope};
-use minder_supervisor::{Effect, Event, Record, Supervisor};
+use minder_shim::protocol::Request;
+use minder_supervisor::{Effect, Event, ProbeKind, Record, Supervisor};
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::task::AbortOnDropHandle;
 
 use self::end::{ended, failed};
 use crate::{
@@ -29,8 +33,8 @@ use crate::{
         bundle::Folders,
         cgroup::Cgroups,
         incarnation::{Attendant, News, What},
-        launch::{Place, launch},
     },
+    probe::Probes,
     settings::Settings,
 };
 
@@ -110,6 +114,7 @@ pub struct Host {
     changed: BTreeSet<InstanceKey>,
     assignment_digest: Digest,
     events: Arc<Events>,
+    probes: Probes,
     /// What may happen once this turn's changes are durable.
     after_sync: Vec<Box<dyn FnOnce() + Send>>,
 }
@@ -122,6 +127,17 @@ struct Unit {
     requests: Option<mpsc::Sender<Request>>,
     /// The incarnation of before this slave's start has not been heard of yet.
     unclear: bool,
+    /// Questions under way; they end with what they ask.
+    asked: BTreeMap<ProbeKind, AbortOnDropHandle<()>>,
+    /// Its hooks, under way or done; they end with it.
+    post_start: Option<AbortOnDropHandle<()>>,
+    pre_stop: Option<AbortOnDropHandle<()>>,
+}
+
+impl Unit {
+    fn new(supervisor: Supervisor, requests: Option<mpsc::Sender<Request>>, unclear: bool) -> Self {
+        Self { supervisor, told: None, requests, unclear, asked: BTreeMap::new(), post_start: None, pre_stop: None }
+    }
 }
 
 /// Effects that wait for the sync.
@@ -140,6 +156,7 @@ impl Host {
         let (news_sender, news) = mpsc::channel(INBOX);
         let (view, view_receiver) = watch::channel(Arc::default());
         let mut host = Self {
+            probes: Probes::new(settings.shim.as_path().into(), news_sender.clone()),
             shim: settings.shim.as_path().into(),
             folders: Folders::new(&settings.data),
             assignment_digest: ledger.assignment().digest(),
@@ -184,6 +201,7 @@ impl Host {
         key: &InstanceKey,
         incarnation: Incarnation,
         cgroup: PathBuf,
+        hooks: Hooks,
     ) -> (mpsc::Sender<Request>, Attendant) {
         let (sender, requests) = mpsc::channel(REQUESTS);
         let attendant = Attendant {
@@ -191,6 +209,8 @@ impl Host {
             incarnation,
             bundle: self.folders.bundle(key, incarnation),
             cgroup,
+            shim: self.shim.clone(),
+            hooks,
             requests,
             news: self.news_sender.clone(),
         };
@@ -257,7 +277,7 @@ impl Host {
         for (key, item) in wanted {
             if !self.units.contains_key(&key) {
                 let supervisor = Supervisor::new(Record::new(key.clone(), now().wall_ms));
-                self.units.insert(key.clone(), Unit { supervisor, told: None, requests: None, unclear: false });
+                self.units.insert(key.clone(), Unit::new(supervisor, None, false));
             }
             let run_spec = self.ledger.run_spec(&item.spec).cloned();
             if let Some(unit) = self.units.get_mut(&key) {
@@ -293,7 +313,12 @@ impl Host {
     fn on_news(&mut self, news: News, owed: &mut Owed) {
         let News { key, incarnation, what } = news;
         let Some(unit) = self.units.get_mut(&key) else { return };
-        let unclear = std::mem::take(&mut unit.unclear);
+        // Only a record says what became of an unclear one.
+        let unclear = match &what {
+            What::Probed { .. } | What::Leaving | What::HookFailed(_) => false,
+            What::Running(_) | What::Over(_) | What::NoShim(_) => std::mem::take(&mut unit.unclear),
+        };
+        let runs = matches!(what, What::Running(_));
         let event = match what {
             What::Running(record) if unclear => Event::TakenOver {
                 incarnation,
@@ -304,19 +329,33 @@ impl Host {
             What::Running(record) => {
                 Event::Started { incarnation, pid: record.main_pid, started_at_ms: record.started_at_ms }
             }
-            What::Over(record) => Event::Ended(ended(incarnation, record.as_ref(), self.run_spec_of(&key).as_ref())),
+            What::Over(record) => {
+                let bundle = self.folders.bundle(&key, incarnation);
+                Event::Ended(ended(incarnation, record.as_ref(), self.run_spec_of(&key).as_ref(), &bundle))
+            }
             What::NoShim(failure) => Event::Ended(failed(incarnation, failure)),
+            What::Probed { kind, number, answer } => Event::Probed { incarnation, kind, number, answer },
+            What::Leaving => Event::Leaving { incarnation },
+            What::HookFailed(message) => return self.events.told(&key, message),
         };
         let over = matches!(event, Event::Ended(_));
         self.step(&key, event, owed);
         if over {
             self.release(&key, incarnation);
         }
+        if runs {
+            self.post_start(&key, incarnation);
+        }
     }
 
     /// After the sync the shim may go and its bundle with it.
     fn release(&mut self, key: &InstanceKey, incarnation: Incarnation) {
-        let requests = self.units.get_mut(key).and_then(|unit| unit.requests.take());
+        let unit = self.units.get_mut(key);
+        let requests = unit.and_then(|unit| {
+            unit.asked.clear();
+            (unit.post_start, unit.pre_stop) = (None, None);
+            unit.requests.take()
+        });
         let bundle = self.folders.bundle(key, incarnation);
         let leaf = self.cgroups.leaf(key, incarnation);
         let cgroups = self.cgroups.clone();
@@ -359,6 +398,9 @@ impl Host {
                     self.ledger.forget(key);
                     owed.push_back((key.clone(), Effect::Forget));
                 }
+                Effect::Probe { incarnation, kind, number, probe, timeout_ms } => {
+                    self.ask(key, incarnation, (kind, number), &probe, timeout_ms);
+                }
                 Effect::Spawn { .. } | Effect::Signal { .. } | Effect::KillTree { .. } => {
                     owed.push_back((key.clone(), effect));
                 }
@@ -392,69 +434,6 @@ impl Host {
         Ok(())
     }
 
-    fn carry_out(&mut self, key: &InstanceKey, effect: Effect) {
-        match effect {
-            Effect::Spawn { incarnation, generation, run_spec } => {
-                let place = Place {
-                    host: &self.settings.name,
-                    key,
-                    generation,
-                    incarnation,
-                    revision: self.ledger.assignment().revision,
-                };
-                let leaf = self.cgroups.leaf(key, incarnation);
-                let launch = launch(&run_spec, &place, &self.folders.logs(key), &leaf);
-                self.spawn(key, incarnation, &launch.encode(), &leaf);
-            }
-            Effect::Signal { incarnation, signal, scope, then_continue } => {
-                self.request(key, incarnation, signal_request(signal, scope));
-                if then_continue {
-                    self.request(key, incarnation, signal_request(Signal::CONT, scope));
-                }
-            }
-            Effect::KillTree { incarnation } => self.request(key, incarnation, Request::KillTree),
-            Effect::Forget => {
-                self.units.remove(key);
-                self.changed.insert(key.clone());
-                self.folders.forget(key);
-            }
-            // Done when the step gave them.
-            Effect::Save | Effect::WakeAt(_) => {}
-        }
-    }
-
-    fn spawn(&mut self, key: &InstanceKey, incarnation: Incarnation, launch: &[u8], leaf: &Path) {
-        let (sender, attendant) = self.attendant(key, incarnation, leaf.into());
-        let prepared = attendant.bundle.create(launch).and_then(|()| self.cgroups.create(leaf));
-        if let Some(unit) = self.units.get_mut(key) {
-            unit.requests = Some(sender);
-        }
-        match prepared {
-            Ok(()) => drop(tokio::spawn(attendant.start(self.shim.clone()))),
-            Err(error) => {
-                let failure = StartFailure {
-                    step: "bundle".into(),
-                    errno: error.raw_os_error().unwrap_or_default(),
-                    message: format!("cannot prepare {}: {error}", attendant.bundle.path().display()),
-                };
-                let news = News { key: key.clone(), incarnation, what: What::NoShim(failure) };
-                let sender = self.news_sender.clone();
-                // Sent from a task of its own: this one empties the queue.
-                tokio::spawn(async move { sender.send(news).await });
-            }
-        }
-    }
-
-    fn request(&self, key: &InstanceKey, incarnation: Incarnation, request: Request) {
-        let Some(unit) = self.units.get(key) else { return };
-        let same = unit.supervisor.live() == Some(incarnation);
-        if let Some(requests) = unit.requests.as_ref().filter(|_| same)
-            && requests.try_send(request).is_err()
-        {
-            tracing::warn!(instance = %key, "its shim takes no requests");
-        }
-    }
-
     fn publish(&mut self) {
         let before = self.view.borrow().clone();
         let moved = before.digest != self.assignment_digest
@@ -479,13 +458,4 @@ impl Host {
         }
         self.view.send_replace(Arc::new(next));
     }
-}
-
-fn signal_request(signal: Signal, scope: StopScope) -> Request {
-    let scope = match scope {
-        StopScope::Main => Scope::Main,
-        StopScope::Group => Scope::Group,
-        StopScope::All => Scope::All,
-    };
-    Request::Signal { signal: signal.number(), scope }
 }

@@ -14,6 +14,7 @@ mod link;
 mod logs;
 mod machine;
 mod os;
+mod probe;
 mod session;
 mod settings;
 

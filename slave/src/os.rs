@@ -2,6 +2,9 @@
 
 pub mod bundle;
 pub mod cgroup;
+pub mod command;
+pub mod files;
+pub mod hook;
 pub mod incarnation;
 pub mod launch;
 pub mod orphan;

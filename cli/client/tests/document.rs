@@ -76,6 +76,27 @@ fn bad_input_is_refused_by_file_line_and_field() {
         ),
         ("a.yaml", "name: a\ncommand: x\ninstances: 5000000\n", "a.yaml: instances: "),
         ("a.yaml", "name: a\ncommand: x\nrestart: {delay: 99999999}\n", "a.yaml: restart.delay: "),
+        (
+            "a.yaml",
+            "name: a\ncommand: x\nstop: {escalation: [{signal: INT, afer: 1}]}\n",
+            "a.yaml:3: stop.escalation[0].afer: unknown key, did you mean \"after\"? (known: signal, after)",
+        ),
+        (
+            "a.yaml",
+            "name: a\ncommand: x\nstop: {grace: 2, escalation: [{signal: INT, after: 3s}]}\n",
+            "a.yaml: stop.escalation[0].after: 3s is not within stop.grace, 2s, when everything is killed",
+        ),
+        ("a.yaml", "name: a\ncommand: x\nsecrets: {KEY: x}\n", "a.yaml:3: secrets: secrets do not exist yet; keep "),
+        (
+            "a.yaml",
+            "name: a\ncommand: x\nfiles:\n  - {path: k, secret: x}\n",
+            "a.yaml:4: files[0].secret: secrets do not exist yet; keep ",
+        ),
+        (
+            "a.toml",
+            "name = \"a\"\ncommand = \"x\"\n[[files]]\npath = \"../x\"\ncontent = \"\"\n",
+            "a.toml: files[0].path: \"../x\" is no path in the folder of files: ",
+        ),
         ("a.yaml", "name: a/b\ncommand: x\n", "a.yaml:1: name: \"a/b\" is no process name"),
         ("a.yaml", "name: a\n command: x\n", "a.yaml:2"),
         ("a.yaml", "just words\n", "a.yaml: is a single value; write one process"),

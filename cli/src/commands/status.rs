@@ -78,15 +78,21 @@ fn block(screen: &Screen, view: &InstanceView, logs: &[String]) -> String {
     if view.age_ms > 0 {
         line("Age", format!("last heard of {} ago", crate::words::age(view.age_ms)));
     }
+    for (name, check) in [("Health", &view.health), ("Ready", &view.ready)] {
+        // Of a process that nobody can see now, its last answers say nothing.
+        if let Some(check) = check.as_ref().filter(|_| view.is_running() || view.phase == "STARTING") {
+            line(name, check.sentence());
+        }
+    }
     let why = if view.why.is_empty() { &view.cause } else { &view.why };
     if !why.is_empty() {
         line("Cause", why.clone());
     }
     for (at, exit) in view.exits.iter().rev().take(5).enumerate() {
-        let asked = if exit.requested { ", as asked" } else { "" };
+        let stop = if exit.stop.is_empty() { String::new() } else { format!("; {}", exit.stop) };
         let ran = crate::words::age(exit.ended_at_ms.saturating_sub(exit.started_at_ms));
         let key = if at == 0 { "Last exits" } else { "" };
-        line(key, format!("{} after {ran}, {} ago{asked}", exit.how, since(exit.ended_at_ms)));
+        line(key, format!("{} after {ran}, {} ago{stop}", exit.how, since(exit.ended_at_ms)));
     }
     if !view.is_running() || !view.owed.is_empty() {
         line("Next", format!("minderctl explain {}", view.full()));

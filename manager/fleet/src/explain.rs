@@ -2,7 +2,7 @@
 
 use alloc::{format, string::String, vec::Vec};
 
-use minder_model::{InstanceRef, InstanceStatus, Item, Millis, Phase, Spec, Wanted};
+use minder_model::{InstanceRef, InstanceStatus, Item, Millis, Phase, ProbeState, ProbeStatus, Spec, Wanted};
 
 use crate::view::Shown;
 
@@ -25,10 +25,30 @@ pub fn explain(
         sentences.push(format!("Reason: {}.", shown.why));
     }
     if let Some(status) = status {
+        // Of a process that nobody can see now, its last answers say nothing.
+        if matches!(shown.phase, Phase::Starting | Phase::Running | Phase::Ready) {
+            let checks = [("health", &status.health), ("ready", &status.ready)];
+            sentences.extend(checks.into_iter().filter_map(|(name, probe)| Some(check(name, probe.as_ref()?, now_ms))));
+        }
         sentences.extend(history(status, spec, now_ms));
     }
     sentences.push(next_step(instance, item, status, shown, now_ms));
     sentences
+}
+
+/// How one check stands, with the last answer that was none.
+fn check(name: &str, probe: &ProbeStatus, now_ms: u64) -> String {
+    let since = Millis(now_ms.saturating_sub(probe.since_ms) / 1_000 * 1_000);
+    let answer = match (probe.message.as_str(), probe.failures) {
+        ("", _) => String::new(),
+        (message, 0 | 1) => format!(", last answer: {message}"),
+        (message, failures) => format!(", last answer: {message} ({failures} in a row)"),
+    };
+    match probe.state {
+        ProbeState::Pending => format!("Its {name} check has not passed yet{answer}."),
+        ProbeState::Passing => format!("Its {name} check has passed for {since}{answer}."),
+        ProbeState::Failing => format!("Its {name} check has failed for {since}{answer}."),
+    }
 }
 
 fn history(status: &InstanceStatus, spec: &Spec, now_ms: u64) -> Vec<String> {
@@ -38,10 +58,16 @@ fn history(status: &InstanceStatus, spec: &Spec, now_ms: u64) -> Vec<String> {
         let lived = Millis(exit.ended_at_ms.saturating_sub(exit.started_at_ms));
         let how = match &exit.start_failure {
             Some(failure) => format!("could not start ({}: {})", failure.step, failure.message),
-            None => format!("ended with {} after {lived}", exit.status),
+            None => match &exit.unhealthy {
+                Some(sentence) => format!("was ended after {lived} ({sentence}; {})", exit.status),
+                None => format!("ended with {} after {lived}", exit.status),
+            },
         };
-        let asked = if exit.requested { ", as it was asked to" } else { "" };
-        sentences.push(format!("Its incarnation {} {how}{asked}, {ago} ago.", exit.incarnation));
+        let stop = match exit.stop_words() {
+            words if words.is_empty() => words,
+            words => format!("; {words}"),
+        };
+        sentences.push(format!("Its incarnation {} {how}, {ago} ago{stop}.", exit.incarnation));
     }
     if status.restarts > 0 {
         let limit = spec.restart.limit;
@@ -86,7 +112,72 @@ fn next_step(
         (Phase::Pending, _) if shown.owed == "assign" => {
             String::from("Next: its slave gets the assignment as soon as it is connected.")
         }
+        (Phase::Running, _) if shown.owed == "ready" => {
+            String::from("Next: it is READY as soon as its ready check passes; it is not restarted for it.")
+        }
         _ if shown.owed.is_empty() => String::from("Nothing is owed."),
         _ => format!("Next: {}.", shown.owed),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use minder_model::{Cause, Digest, Generation, HostName, Incarnation, InstanceKey, ProcessName, Revision, Wanted};
+
+    use super::*;
+    use crate::{condition::Condition, view::show};
+
+    #[test]
+    fn checks_are_explained_while_the_process_can_be_seen() {
+        let key = InstanceKey::parse("app").unwrap();
+        let zero = Revision::ZERO;
+        let item = Item {
+            generation: Generation(1),
+            spec: Digest::default(),
+            wanted: Wanted::Running,
+            restart_at: zero,
+            retry_at: zero,
+            signal: None,
+        };
+        let failing = ProbeStatus {
+            state: ProbeState::Failing,
+            failures: 3,
+            message: String::from("connection refused"),
+            since_ms: 10_000,
+        };
+        let status = InstanceStatus {
+            key: key.clone(),
+            phase: Phase::Running,
+            cause: Cause::NotReady(String::from("connection refused")),
+            since_ms: 0,
+            generation: Generation(1),
+            spec: Digest::default(),
+            incarnation: Incarnation(1),
+            pid: 7,
+            started_at_ms: 0,
+            restarts: 0,
+            restarts_in_window: 0,
+            next_start_ms: 0,
+            restart_at: zero,
+            retry_at: zero,
+            signal_at: zero,
+            exits: Vec::new(),
+            health: None,
+            ready: Some(failing),
+        };
+        let instance = InstanceRef { host: HostName::new("h").unwrap(), key };
+        let spec = Spec::new(ProcessName::new("app").unwrap(), "x");
+        let explained = |condition: Condition| {
+            let shown = show(&item, Some(&status), condition, true, true, Some(20_000), true);
+            explain(&instance, &item, Some(&status), &spec, &shown, 15_000).join("\n")
+        };
+        let seen = explained(Condition::Connected);
+        assert!(seen.contains("Reason: not ready: connection refused."), "{seen}");
+        assert!(
+            seen.contains("Its ready check has failed for 5s, last answer: connection refused (3 in a row)."),
+            "{seen}"
+        );
+        assert!(seen.ends_with("it is not restarted for it."), "{seen}");
+        assert!(!explained(Condition::Lost).contains("ready check"));
     }
 }

@@ -3,7 +3,13 @@
 use alloc::{collections::BTreeMap, format, string::String, vec::Vec};
 use core::fmt;
 
-use crate::{duration::Millis, limits::*, spec::Spec, stored::encode};
+use crate::{
+    duration::Millis,
+    limits::*,
+    signal::Signal,
+    spec::{OnUnhealthy, Probe, Spec},
+    stored::encode,
+};
 
 /// One complaint about one field.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -113,6 +119,17 @@ impl Check {
         }
     }
 
+    fn env_files(&mut self, files: &[String]) {
+        self.that(files.len() <= ENV_FILES_MAX, "env_files", || {
+            format!("has {} files, the limit is {ENV_FILES_MAX}", files.len())
+        });
+        for (at, file) in files.iter().enumerate() {
+            let path = format!("env_files[{at}]");
+            self.text(&path, file, ARG_BYTES_MAX);
+            self.absolute(&path, file.strip_prefix('-').unwrap_or(file));
+        }
+    }
+
     fn labels(&mut self, path: &str, labels: &BTreeMap<String, String>) {
         self.that(labels.len() <= LABELS_MAX, path, || {
             format!("has {} labels, the limit is {LABELS_MAX}", labels.len())
@@ -128,6 +145,27 @@ impl Check {
         }
     }
 
+    fn probe(&mut self, path: &str, probe: &Probe, interval: Millis, timeout: Millis, threshold: u32) {
+        let at = format!("{path}.{}", probe.word());
+        match probe {
+            Probe::Exec(words) => self.args(&at, words),
+            Probe::Tcp(text) | Probe::Http(text) | Probe::Grpc(text) => self.text(&at, text, ARG_BYTES_MAX),
+        }
+        // Variables are filled in on the host; here a digit stands for each, which fits a port as well as a path.
+        if let Err(message) = probe.map(with_digits).target() {
+            self.errors.push(FieldError::new(format!("spec.{at}"), message));
+        }
+        self.duration(&format!("{path}.interval"), interval, DURATION_MS_MAX);
+        self.that(interval.0 >= PROBE_INTERVAL_MS_MIN, &format!("{path}.interval"), || {
+            format!("{interval} is shorter than {}", Millis(PROBE_INTERVAL_MS_MIN))
+        });
+        self.duration(&format!("{path}.timeout"), timeout, PROBE_TIMEOUT_MS_MAX);
+        self.that(timeout.0 > 0, &format!("{path}.timeout"), || String::from("is zero; nothing answers in no time"));
+        self.that((1..=PROBE_THRESHOLD_MAX).contains(&threshold), &format!("{path}.threshold"), || {
+            format!("{threshold} is not within 1 to {PROBE_THRESHOLD_MAX}")
+        });
+    }
+
     fn limits(&mut self, path: &str, limits: &BTreeMap<String, crate::Limit>) {
         for (name, limit) in limits {
             let path = format!("{path}.{name}");
@@ -138,6 +176,18 @@ impl Check {
             self.that(soft_fits, &path, || format!("{limit}: the soft limit is above the hard one"));
         }
     }
+}
+
+/// The text with a digit for each `${variable}`.
+fn with_digits(text: &str) -> String {
+    let mut filled = String::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once("${") {
+        filled.push_str(before);
+        filled.push('1');
+        rest = after.split_once('}').map_or("", |(_, after)| after);
+    }
+    filled + rest
 }
 
 /// Checks labels that are not part of a spec, such as a host's. `path` names where they stand.
@@ -151,9 +201,13 @@ pub fn check_labels(path: &str, labels: &BTreeMap<String, String>) -> Result<(),
 pub fn check_spec(spec: &Spec) -> Result<(), FieldErrors> {
     let mut check = Check { errors: Vec::new() };
     check_launch(&mut check, spec);
+    check_files(&mut check, spec);
     check_placement(&mut check, spec);
     check_policies(&mut check, spec);
-    let size = encode(spec).len();
+    check_probes(&mut check, spec);
+    check_hooks(&mut check, spec);
+    let files: usize = spec.files.iter().map(|file| file.content.len()).sum();
+    let size = encode(spec).len() - files;
     check.that(size <= SPEC_BYTES_MAX, "name", || {
         format!("the whole spec has {size} bytes, the limit is {SPEC_BYTES_MAX}")
     });
@@ -164,6 +218,7 @@ fn check_launch(check: &mut Check, spec: &Spec) {
     check.command("command", &spec.command);
     check.args("args", &spec.args);
     check.env("env", &spec.env);
+    check.env_files(&spec.env_files);
     if let Some(directory) = &spec.working_directory {
         check.text("working_directory", directory, ARG_BYTES_MAX);
         check.absolute("working_directory", directory);
@@ -194,6 +249,39 @@ fn check_launch(check: &mut Check, spec: &Spec) {
     check.that((1..=LOG_FILES_MAX).contains(&logs.max_files), "logs.max_files", || {
         format!("{} is not within 1 to {LOG_FILES_MAX}", logs.max_files)
     });
+}
+
+fn check_files(check: &mut Check, spec: &Spec) {
+    let files = &spec.files;
+    check.that(files.len() <= FILES_MAX, "files", || format!("has {} files, the limit is {FILES_MAX}", files.len()));
+    let bytes: usize = files.iter().map(|file| file.content.len()).sum();
+    check.that(bytes <= FILES_BYTES_MAX, "files", || {
+        format!("have {bytes} bytes together, the limit is {FILES_BYTES_MAX}")
+    });
+    for (at, file) in files.iter().enumerate() {
+        let path = |field: &str| format!("files[{at}].{field}");
+        check.text(&path("path"), &file.path, FILE_PATH_BYTES_MAX);
+        let odd = |part: &str| matches!(part, "" | "." | "..") || part.len() > LABEL_BYTES_MAX;
+        check.that(!file.path.split('/').any(odd), &path("path"), || {
+            format!("{:?} is no path in the folder of files: no '/' at either end, no '.' and no '..'", file.path)
+        });
+        let clash = files[..at].iter().find(|other| within(&file.path, &other.path) || within(&other.path, &file.path));
+        if let Some(other) = clash {
+            check.that(false, &path("path"), || format!("{:?} does not go together with {:?}", file.path, other.path));
+        }
+        check.that(file.content.len() <= FILE_BYTES_MAX, &path("content"), || {
+            format!("has {} bytes, the limit is {FILE_BYTES_MAX}", file.content.len())
+        });
+        if let Some(mode) = &file.mode {
+            let octal = u32::from_str_radix(mode, 8).is_ok_and(|mode| mode <= 0o777);
+            check.that(octal, &path("mode"), || format!("{mode:?} is no mode; write octal text such as \"0640\""));
+        }
+    }
+}
+
+/// Whether two paths are the same or one lies in the other, which would have to be file and folder.
+fn within(inner: &str, outer: &str) -> bool {
+    inner.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 fn check_placement(check: &mut Check, spec: &Spec) {
@@ -257,7 +345,62 @@ fn check_policies(check: &mut Check, spec: &Spec) {
         check.that(slow_retry.0 >= 1_000, "restart.slow_retry", || String::from("is below one second"));
     }
     check.duration("stop.grace", spec.stop.grace, DURATION_MS_MAX);
+    check_escalation(check, &spec.stop);
     check.duration("start.healthy_after", spec.start.healthy_after, DURATION_MS_MAX);
+    if let Some(timeout) = spec.start.timeout {
+        check.duration("start.timeout", timeout, DURATION_MS_MAX);
+        check.that(timeout > spec.start.healthy_after, "start.timeout", || {
+            format!("{timeout} is not longer than start.healthy_after, {}", spec.start.healthy_after)
+        });
+    }
+}
+
+fn check_hooks(check: &mut Check, spec: &Spec) {
+    for (name, hook) in spec.hooks.named() {
+        let path = format!("hooks.{name}");
+        check.command(&format!("{path}.command"), &hook.command);
+        check.args(&format!("{path}.args"), &hook.args);
+        check.duration(&format!("{path}.timeout"), hook.timeout, HOOK_TIMEOUT_MS_MAX);
+        check.that(hook.timeout.0 > 0, &format!("{path}.timeout"), || String::from("is zero; nothing ends in no time"));
+    }
+    let never = spec.hooks.pre_stop.is_some() && spec.stop.signal == crate::Signal::KILL;
+    check.that(!never, "hooks.pre_stop", || {
+        String::from("never runs, because stop.signal is KILL, which waits for nothing; say another signal")
+    });
+}
+
+fn check_probes(check: &mut Check, spec: &Spec) {
+    if let Some(health) = &spec.health {
+        check.probe("health", &health.probe, health.interval, health.timeout, health.threshold);
+        check.duration("health.start_grace", health.start_grace, DURATION_MS_MAX);
+    }
+    if let Some(ready) = &spec.ready {
+        check.probe("ready", &ready.probe, ready.interval, ready.timeout, ready.threshold);
+    }
+}
+
+fn check_escalation(check: &mut Check, stop: &crate::Stop) {
+    let steps = &stop.escalation;
+    check.that(steps.len() <= STOP_STEPS_MAX, "stop.escalation", || {
+        format!("has {} steps, the limit is {STOP_STEPS_MAX}", steps.len())
+    });
+    check.that(steps.is_empty() || stop.signal != Signal::KILL, "stop.escalation", || {
+        String::from("stands beside signal KILL, which ends everything at once")
+    });
+    let mut before = Millis(0);
+    for (at, step) in steps.iter().enumerate() {
+        let path = format!("stop.escalation[{at}]");
+        check.that(step.signal != Signal::KILL, &format!("{path}.signal"), || {
+            String::from("KILL comes by itself, to every process, when the grace is over; shorten stop.grace instead")
+        });
+        check.that(step.after > before, &format!("{path}.after"), || {
+            format!("{} does not come after {before}, where the step before it is", step.after)
+        });
+        check.that(step.after < stop.grace, &format!("{path}.after"), || {
+            format!("{} is not within stop.grace, {}, when everything is killed", step.after, stop.grace)
+        });
+        before = step.after;
+    }
 }
 
 /// What is allowed but surely not meant, one sentence each.
@@ -278,6 +421,13 @@ pub fn warnings(spec: &Spec) -> Vec<String> {
                 Millis(spent)
             ));
         }
+    }
+    let ends_unhealthy = spec.health.as_ref().is_some_and(|health| health.on_failure == OnUnhealthy::Restart);
+    if ends_unhealthy && restart.policy == crate::RestartPolicy::Never {
+        found.push(String::from(
+            "spec.health.on_failure: with restart.policy never an unhealthy process is stopped and not started again; \
+             say mark to leave it running",
+        ));
     }
     if spec.hosts.is_empty() && spec.selector.is_empty() {
         found.push(String::from("spec.hosts: neither hosts nor a selector, so it runs nowhere"));
@@ -302,6 +452,9 @@ mod tests {
         assert_eq!(check(|s| s.command.clear()), ["spec.command"]);
         assert_eq!(check(|s| s.args = alloc::vec![String::from("a\0b")]), ["spec.args[0]"]);
         assert_eq!(check(|s| s.working_directory = Some("here".into())), ["spec.working_directory"]);
+        assert!(check(|s| s.env_files = alloc::vec!["/etc/app".into(), "-/etc/${name}".into()]).is_empty());
+        assert_eq!(check(|s| s.env_files = alloc::vec!["/a".into(), "-b".into()]), ["spec.env_files[1]"]);
+        assert_eq!(check(|s| s.env_files = alloc::vec!["/a".into(); 33]), ["spec.env_files"]);
         assert_eq!(check(|s| s.umask = Some("9".into())), ["spec.umask"]);
         assert_eq!(check(|s| s.nice = Some(40)), ["spec.nice"]);
         assert_eq!(check(|s| s.instances = 0), ["spec.instances"]);
@@ -309,6 +462,18 @@ mod tests {
         assert_eq!(check(|s| s.restart.delay = Millis(u64::MAX)), ["spec.restart.delay", "spec.restart.delay_max"]);
         assert_eq!(check(|s| s.restart.window = Some(Millis(0))), ["spec.restart.window"]);
         assert_eq!(check(|s| s.env = [(String::from("A=B"), String::new())].into()), ["spec.env"]);
+        let steps = |steps: &[(Signal, u64)]| {
+            let steps = steps.iter().map(|(signal, ms)| crate::StopStep { signal: *signal, after: Millis(*ms) });
+            let steps: Vec<_> = steps.collect();
+            check(|s| s.stop.escalation = steps)
+        };
+        assert!(steps(&[(Signal::HUP, 1), (Signal::TERM, 9_999)]).is_empty());
+        assert_eq!(steps(&[(Signal::HUP, 0)]), ["spec.stop.escalation[0].after"]);
+        assert_eq!(steps(&[(Signal::HUP, 5), (Signal::TERM, 5)]), ["spec.stop.escalation[1].after"]);
+        assert_eq!(steps(&[(Signal::HUP, 10_000)]), ["spec.stop.escalation[0].after"]);
+        assert_eq!(steps(&[(Signal::KILL, 5)]), ["spec.stop.escalation[0].signal"]);
+        let many: Vec<_> = (1..10).map(|ms| (Signal::HUP, ms)).collect();
+        assert_eq!(steps(&many), ["spec.stop.escalation"]);
         assert_eq!(check(|s| s.labels = [(String::from("a b"), String::new())].into()), ["spec.labels"]);
         assert_eq!(
             check(|s| s.limits = [(String::from("nofiles"), Limit { soft: None, hard: None })].into()),
@@ -318,6 +483,47 @@ mod tests {
             check(|s| s.limits = [(String::from("nofile"), Limit { soft: None, hard: Some(1) })].into()),
             ["spec.limits.nofile"]
         );
+        assert_eq!(check(|s| s.start.timeout = Some(Millis(5))), ["spec.start.timeout"]);
+        let health = |text: &str| Some(crate::Health::new(Probe::Tcp(text.into())));
+        assert!(check(|s| s.health = health("127.0.0.1:80${instance}")).is_empty());
+        assert_eq!(check(|s| s.health = health("${host}:80")), ["spec.health.tcp"]);
+        let ready = |change: fn(&mut crate::Ready)| {
+            let mut ready = crate::Ready::new(Probe::Tcp("80".into()));
+            change(&mut ready);
+            check(|s| s.ready = Some(ready))
+        };
+        assert_eq!(ready(|r| r.interval = Millis(1)), ["spec.ready.interval"]);
+        assert_eq!(ready(|r| r.timeout = Millis(0)), ["spec.ready.timeout"]);
+        assert_eq!(ready(|r| r.threshold = 0), ["spec.ready.threshold"]);
+        let hook = |command: &str| Some(crate::Hook::new(command, Vec::new()));
+        assert_eq!(check(|s| s.hooks.pre_start = hook("")), ["spec.hooks.pre_start.command"]);
+        let killed = check(|s| (s.hooks.pre_stop, s.stop.signal) = (hook("x"), crate::Signal::KILL));
+        assert_eq!(killed, ["spec.hooks.pre_stop"]);
+        let files = |files: &[(&str, usize, &str)]| {
+            let file = |(path, bytes, mode): &(&str, usize, &str)| crate::File {
+                path: String::from(*path),
+                content: "x".repeat(*bytes),
+                mode: (!mode.is_empty()).then(|| String::from(*mode)),
+                owner: None,
+                group: None,
+                expand: false,
+            };
+            let files: Vec<_> = files.iter().map(file).collect();
+            check(|s| s.files = files)
+        };
+        const WHOLE: usize = FILE_BYTES_MAX;
+        assert!(files(&[("a", WHOLE, "0600"), ("b/c", WHOLE, ""), ("b/d", WHOLE, ""), ("b.c", WHOLE, "")]).is_empty());
+        for path in ["", "/a", "a/", "a//b", "../a", "a/./b", "a\0"] {
+            assert_eq!(files(&[(path, 1, "")]), ["spec.files[0].path"], "{path:?}");
+        }
+        for (one, other) in [("a", "a"), ("a", "a/b"), ("a/b", "a")] {
+            assert_eq!(files(&[(one, 1, ""), (other, 1, "")]), ["spec.files[1].path"], "{one} {other}");
+        }
+        assert_eq!(files(&[("a", 1, "9")]), ["spec.files[0].mode"]);
+        assert_eq!(files(&[("a", 1, "4755")]), ["spec.files[0].mode"]);
+        assert_eq!(files(&[("a", WHOLE + 1, "")]), ["spec.files[0].content"]);
+        let whole = |path| (path, WHOLE, "");
+        assert_eq!(files(&[whole("a"), whole("b"), whole("c"), whole("d"), ("e", 1, "")]), ["spec.files"]);
         let host = HostName::new("h").unwrap();
         assert_eq!(check(|s| s.hosts = alloc::vec![host.clone(), host.clone()]), ["spec.hosts"]);
         assert_eq!(check(|s| s.args = alloc::vec!["x".repeat(60_000), "x".repeat(60_000)]), ["spec.name"]);

@@ -34,9 +34,12 @@ pub use id::{
 pub use limits::*;
 pub use machine::{Disk, MachineFacts, MachineUsage, NetworkInterface, ProcessUsage, SupervisionLevel};
 pub use reconcile::{Owed, OwedWhy, owed_by, reconcile};
-pub use report::{Cause, ExitRecord, ExitStatus, InstanceStatus, Phase, StartFailure};
+pub use report::{Cause, ExitRecord, ExitStatus, InstanceStatus, Phase, ProbeState, ProbeStatus, StartFailure};
 pub use selection::{Selection, SelectionError};
 pub use signal::Signal;
 pub use size::Bytes;
-pub use spec::{Daemon, Limit, LogFull, Logs, Override, Restart, RestartPolicy, RunSpec, Spec, Start, Stop, StopScope};
+pub use spec::{
+    Daemon, File, Health, Hook, Hooks, Limit, LogFull, Logs, OnUnhealthy, Override, Probe, Ready, Restart,
+    RestartPolicy, RunSpec, Spec, Start, Stop, StopScope, StopStep, Target,
+};
 pub use stored::{encode, encode_after};

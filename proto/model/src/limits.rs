@@ -14,7 +14,17 @@ pub const ARG_BYTES_MAX: usize = 64 * 1_024;
 pub const ENV_MAX: usize = 1_000;
 /// Longest environment value, in bytes.
 pub const ENV_BYTES_MAX: usize = 32 * 1_024;
-/// Largest spec in its stored form, in bytes. A thousand of these still fit one host's assignment comfortably.
+/// Files of variables of one process.
+pub const ENV_FILES_MAX: usize = 32;
+/// Small files of one process.
+pub const FILES_MAX: usize = 64;
+/// Longest path of a small file within its folder, in bytes; with the folder's own it stays below the kernel's 4,096.
+pub const FILE_PATH_BYTES_MAX: usize = 1_024;
+/// Largest small file, in bytes: configuration, not data.
+pub const FILE_BYTES_MAX: usize = 64 * 1_024;
+/// All small files of one process together, in bytes: a few such specs still fit one log entry.
+pub const FILES_BYTES_MAX: usize = 256 * 1_024;
+/// Largest spec in its stored form, in bytes, without the content of its files. A thousand of these still fit one host's assignment comfortably.
 pub const SPEC_BYTES_MAX: usize = 64 * 1_024;
 /// Instances of one process on one host.
 pub const INSTANCES_PER_HOST_MAX: u32 = 1_000;
@@ -32,10 +42,22 @@ pub const DOCUMENT_BYTES_MAX: usize = 8 * 1_024 * 1_024;
 pub const MESSAGE_BYTES_MAX: usize = 16 * 1_024 * 1_024;
 /// Longest delay, grace or interval a spec may ask for: one day.
 pub const DURATION_MS_MAX: u64 = 24 * 60 * 60 * 1_000;
+/// Shortest wait between two questions of a health or ready check: more often only warms the machine.
+pub const PROBE_INTERVAL_MS_MIN: u64 = 100;
+/// Longest a health or ready check may take: a check under way holds one of the slave's few places for them.
+pub const PROBE_TIMEOUT_MS_MAX: u64 = 10 * 60 * 1_000;
+/// Most failures in a row a check may ask for.
+pub const PROBE_THRESHOLD_MAX: u32 = 1_000;
+/// Longest a hook may take: until then its process is neither started nor over.
+pub const HOOK_TIMEOUT_MS_MAX: u64 = 60 * 60 * 1_000;
+/// Longest answer of a check that is kept, in bytes: a line for people, part of every status it changes.
+pub const PROBE_MESSAGE_BYTES_MAX: usize = 200;
 /// Longest window a restart limit may be counted over: thirty days.
 pub const WINDOW_MS_MAX: u64 = 30 * 24 * 60 * 60 * 1_000;
 /// Most restarts a limit may allow; a slave remembers the time of each within the window.
 pub const RESTART_LIMIT_MAX: u32 = 10_000;
+/// Signals of one stop after the first: more steps than anybody tells apart.
+pub const STOP_STEPS_MAX: usize = 8;
 /// Largest log file of one stream.
 pub const LOG_BYTES_MAX: u64 = 16 * 1_024 * 1_024 * 1_024;
 /// Smallest log file of one stream: below this, rotation costs more than it keeps.

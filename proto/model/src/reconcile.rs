@@ -22,6 +22,8 @@ pub enum OwedWhy {
     Remove,
     /// A signal has not been delivered.
     Signal,
+    /// It runs, and its ready check does not pass.
+    Ready,
     /// It gave up, or ended and its policy wants no restart; nothing more will happen by itself.
     Failed,
 }
@@ -67,6 +69,7 @@ pub fn owed_by(item: &Item, status: Option<&InstanceStatus>) -> Option<OwedWhy> 
             match status.phase {
                 _ if !current => Some(OwedWhy::Replace),
                 Phase::Running | Phase::Ready | Phase::Exited if !signalled => Some(OwedWhy::Signal),
+                Phase::Running if status.ready.is_some() => Some(OwedWhy::Ready),
                 Phase::Running | Phase::Ready => None,
                 Phase::Exited | Phase::Fatal if status.retry_at < item.retry_at => Some(OwedWhy::Start),
                 Phase::Exited => None,
@@ -92,6 +95,7 @@ impl OwedWhy {
             Self::Replace => "replace",
             Self::Remove => "remove",
             Self::Signal => "signal",
+            Self::Ready => "ready",
             Self::Failed => "failed",
         }
     }
@@ -133,6 +137,8 @@ mod tests {
             retry_at: Revision::ZERO,
             signal_at: Revision::ZERO,
             exits: Vec::new(),
+            health: None,
+            ready: None,
         }
     }
 
@@ -155,6 +161,8 @@ mod tests {
             assert_eq!(owed_by(&item(Wanted::Running), Some(&status(phase))), running, "{phase}");
             assert_eq!(owed_by(&item(Wanted::Stopped), Some(&status(phase))), stopped, "{phase}");
         }
+        let unready = InstanceStatus { ready: Some(crate::ProbeStatus::default()), ..status(Phase::Running) };
+        assert_eq!(owed_by(&item(Wanted::Running), Some(&unready)), Some(Ready));
         assert_eq!(owed_by(&item(Wanted::Running), None), Some(Start));
         assert_eq!(owed_by(&item(Wanted::Stopped), None), None);
     }

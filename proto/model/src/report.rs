@@ -1,6 +1,6 @@
 //! What slaves see: the phase of each instance, why it is in it, and how its incarnations ended.
 
-use alloc::{string::String, vec::Vec};
+use alloc::{format, string::String, vec::Vec};
 use core::fmt;
 
 use minicbor::{CborLen, Decode, Encode};
@@ -173,6 +173,12 @@ pub enum Cause {
     /// The slave lacks the spec and has asked for it.
     #[n(9)]
     SpecMissing,
+    /// Its health check failed, or it was not ready in time; the sentence says which and how.
+    #[n(20)]
+    Unhealthy(#[n(0)] String),
+    /// It runs and its ready check does not pass, with this answer.
+    #[n(21)]
+    NotReady(#[n(0)] String),
 }
 
 impl fmt::Display for Cause {
@@ -188,6 +194,9 @@ impl fmt::Display for Cause {
             Self::KilledAfterGrace => f.write_str("did not stop in time, killed"),
             Self::TakenOver => f.write_str("taken over"),
             Self::SpecMissing => f.write_str("waiting for its spec"),
+            Self::Unhealthy(sentence) => f.write_str(sentence),
+            Self::NotReady(answer) if answer.is_empty() => f.write_str("not ready yet"),
+            Self::NotReady(answer) => write!(f, "not ready: {answer}"),
         }
     }
 }
@@ -226,6 +235,76 @@ pub struct ExitRecord {
     /// It outlived its grace and was killed.
     #[n(9)]
     pub killed_after_grace: bool,
+    /// How long its end took, from the first word to the last process of its tree, in milliseconds. Absent where it
+    /// ended by itself or nobody could measure it.
+    #[n(20)]
+    pub stop_ms: Option<u64>,
+    /// It was ended by its supervisor for this: a failed health check, or not ready in time.
+    #[n(30)]
+    pub unhealthy: Option<String>,
+}
+
+impl ExitRecord {
+    /// How its stop went; empty where it ended by itself.
+    pub fn stop_words(&self) -> String {
+        let took = self.stop_ms.map(|ms| format!("{}.{} s", ms / 1_000, ms % 1_000 / 100));
+        let stopped = match (self.requested, &self.unhealthy) {
+            (true, _) => "stopped as asked",
+            (false, Some(_)) => "stopped",
+            (false, None) => return String::new(),
+        };
+        match (self.killed_after_grace, took) {
+            (false, None) => String::from(stopped),
+            (false, Some(took)) => format!("{stopped} in {took}"),
+            (true, None) => String::from("did not stop in time, killed"),
+            (true, Some(took)) => format!("did not stop in time, killed, gone after {took}"),
+        }
+    }
+}
+
+/// How a check stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Encode, Decode, CborLen)]
+#[cbor(index_only)]
+pub enum ProbeState {
+    /// It has not passed yet, and not failed often enough.
+    #[default]
+    #[n(0)]
+    Pending,
+    /// It passes.
+    #[n(1)]
+    Passing,
+    /// It failed as often in a row as its threshold says.
+    #[n(2)]
+    Failing,
+}
+
+impl ProbeState {
+    /// The word users see.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Passing => "passing",
+            Self::Failing => "failing",
+        }
+    }
+}
+
+/// A health or ready check of a running process.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Encode, Decode, CborLen)]
+#[cbor(map)]
+pub struct ProbeStatus {
+    /// How it stands.
+    #[n(0)]
+    pub state: ProbeState,
+    /// Failures in a row, counted up to the threshold.
+    #[n(1)]
+    pub failures: u32,
+    /// The last failure's answer, at most [`crate::PROBE_MESSAGE_BYTES_MAX`]; empty after a success.
+    #[n(2)]
+    pub message: String,
+    /// In this state since, host's wall clock, milliseconds since 1970.
+    #[n(3)]
+    pub since_ms: u64,
 }
 
 /// One instance as its slave sees it.
@@ -280,4 +359,10 @@ pub struct InstanceStatus {
     /// The latest exits, newest last, at most [`crate::EXITS_KEPT_MAX`].
     #[n(15)]
     pub exits: Vec<ExitRecord>,
+    /// How its health check stands, while it runs and has one.
+    #[n(30)]
+    pub health: Option<ProbeStatus>,
+    /// How its ready check stands, while it runs and has one.
+    #[n(31)]
+    pub ready: Option<ProbeStatus>,
 }

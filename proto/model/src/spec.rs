@@ -5,8 +5,11 @@
 //! what matters there, so that adding a host to a process never restarts it on the others.
 
 mod document;
+mod file;
+mod hook;
 mod limit;
 mod policy;
+mod probe;
 
 use alloc::{collections::BTreeMap, string::String, vec::Vec};
 
@@ -17,8 +20,11 @@ use self::document::{
     is_default, is_one, list_or_shell_words, one, some_list_or_shell_words, text_or_number, text_values,
 };
 pub use self::{
+    file::File,
+    hook::{Hook, Hooks},
     limit::Limit,
-    policy::{Daemon, LogFull, Logs, Restart, RestartPolicy, Start, Stop, StopScope},
+    policy::{Daemon, LogFull, Logs, Restart, RestartPolicy, Start, Stop, StopScope, StopStep},
+    probe::{Health, OnUnhealthy, Probe, Ready, Target},
 };
 use crate::{
     digest::Digest,
@@ -41,8 +47,8 @@ pub struct Spec {
     #[n(2)]
     #[serde(default, deserialize_with = "list_or_shell_words", skip_serializing_if = "Vec::is_empty")]
     pub args: Vec<String>,
-    /// Environment. `${host}`, `${name}`, `${instance}`, `${generation}`, `${incarnation}` and `${revision}` are
-    /// replaced here and in `args` and `working_directory`.
+    /// Environment. `${host}`, `${name}`, `${instance}`, `${generation}`, `${incarnation}`, `${revision}` and, where
+    /// there are `files`, `${files}` are replaced here, in `args`, `working_directory` and paths of `env_files`.
     #[n(3)]
     #[serde(default, deserialize_with = "text_values", skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, String>,
@@ -114,6 +120,34 @@ pub struct Spec {
     #[n(20)]
     #[serde(default, skip_serializing_if = "is_default")]
     pub logs: Logs,
+    /// Files of `KEY=VALUE` lines on the host, read at each start as the process' user could. `env` counts before them,
+    /// a later file before an earlier one. One that begins with `-` may be missing.
+    #[n(21)]
+    #[cbor(skip_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub env_files: Vec<String>,
+    /// Whether it is well, asked while it runs.
+    #[n(23)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<Health>,
+    /// Whether it can serve, asked while it runs.
+    #[n(24)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ready: Option<Ready>,
+    /// Commands before and after its start and its end.
+    #[cbor(n(25), default, skip_if = "is_default")]
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub hooks: Hooks,
+    /// Small files that are written before each start.
+    #[n(29)]
+    #[cbor(skip_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<File>,
+    /// Nothing that it executes gives it more rights than it has (`PR_SET_NO_NEW_PRIVS`).
+    #[n(30)]
+    #[cbor(skip_if = "is_default")]
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub no_new_privileges: bool,
 }
 
 /// What differs on one host. An absent field means "as in the spec"; `env` and `limits` are merged key by key.
@@ -182,10 +216,17 @@ impl RunSpec {
     }
 
     /// Digest of what only a new start can change. Equal launch digests with unequal [`Self::digest`] mean that the
-    /// policy changed (restart, stop, start) and the running process stays.
+    /// policy changed (restart, stop, start, health, ready, `hooks.pre_stop`) and the running process stays.
     pub fn launch_digest(&self) -> Digest {
-        let launch =
-            Spec { restart: Restart::default(), stop: Stop::default(), start: Start::default(), ..self.spec.clone() };
+        let launch = Spec {
+            restart: Restart::default(),
+            stop: Stop::default(),
+            start: Start::default(),
+            health: None,
+            ready: None,
+            hooks: Hooks { pre_stop: None, ..self.spec.hooks.clone() },
+            ..self.spec.clone()
+        };
         Digest::of_encoded(&launch)
     }
 }
@@ -215,6 +256,12 @@ impl Spec {
             start: Start::default(),
             daemon: None,
             logs: Logs::default(),
+            env_files: Vec::new(),
+            health: None,
+            ready: None,
+            hooks: Hooks::default(),
+            files: Vec::new(),
+            no_new_privileges: false,
         }
     }
 
@@ -262,6 +309,10 @@ mod tests {
     use super::*;
     use crate::Signal;
 
+    /// A spec that says nothing but its name and command, as the first version stored it.
+    const PLAIN_STORED: &str = "ae0063776562016178028003a008a00b010c800da00ea00fa010ab0001011903e80218c80319ea600414050a061a0009\
+        27c00719ea60088009800a1a000927c011a3000f01000219271012a1001903e814a4001a00a000000105020003f4";
+
     fn read(yaml: &str) -> Result<Spec, String> {
         serde_yaml_ng::from_str(yaml).map_err(|error| error.to_string())
     }
@@ -295,7 +346,7 @@ mod tests {
 
     #[test]
     fn written_documents_and_stored_forms_read_back() {
-        let mut spec = read("{name: web, command: x, args: [a, 'b c'], hosts: [h1, h2], overrides: {h2: {env: {A: 1}, instances: 3}}, restart: {factor: 1.5, limit: 3, window: 1m, fatal_exit_codes: [3]}, daemon: {pid_file: /run/x.pid}, logs: {max_size: 1MiB, on_full: block}}").unwrap();
+        let mut spec = read("{name: web, command: x, args: [a, 'b c'], hosts: [h1, h2], overrides: {h2: {env: {A: 1}, instances: 3}}, restart: {factor: 1.5, limit: 3, window: 1m, fatal_exit_codes: [3]}, daemon: {pid_file: /run/x.pid}, logs: {max_size: 1MiB, on_full: block}, health: {tcp: 80, start_grace: 0}, ready: {exec: [a, b]}, hooks: {pre_start: x y}, start: {timeout: 1m}}").unwrap();
         spec.nice = Some(-5);
         let yaml = serde_yaml_ng::to_string(&spec).unwrap();
         assert_eq!(read(&yaml).unwrap(), spec, "{yaml}");
@@ -310,8 +361,27 @@ mod tests {
             read("{name: web, command: x, hosts: [h1, h2], labels: {a: b}, overrides: {h2: {args: [q]}}}").unwrap();
         assert_eq!(one.resolve(&host).digest(), two.resolve(&host).digest());
         assert_ne!(two.resolve(&HostName::new("h2").unwrap()).digest(), two.resolve(&host).digest());
-        let patient = read("{name: web, command: x, hosts: [h1], stop: {grace: 1m}}").unwrap();
+        let patient =
+            read("{name: web, command: x, hosts: [h1], stop: {grace: 1m}, health: {tcp: 80}, ready: {tcp: 80}, hooks: {pre_stop: x}}")
+                .unwrap();
         assert_ne!(patient.resolve(&host).digest(), one.resolve(&host).digest());
         assert_eq!(patient.resolve(&host).launch_digest(), one.resolve(&host).launch_digest());
+        let filed = |content: &str| {
+            let yaml =
+                alloc::format!("{{name: web, command: x, hosts: [h1], files: [{{path: a, content: {content}}}]}}");
+            read(&yaml).unwrap().resolve(&host).launch_digest()
+        };
+        assert!(
+            filed("1") == filed("1") && filed("1") != filed("2") && filed("1") != one.resolve(&host).launch_digest()
+        );
+    }
+
+    /// Digests are taken of what is stored. A field that is stored where nobody has said it would make every process
+    /// of an upgraded slave another one than it runs.
+    #[test]
+    fn fields_that_came_later_are_stored_only_where_they_say_something() {
+        let plain = read("{name: web, command: x}").unwrap();
+        let hex: alloc::string::String = encode(&plain).iter().map(|byte| alloc::format!("{byte:02x}")).collect();
+        assert_eq!(hex, PLAIN_STORED);
     }
 }

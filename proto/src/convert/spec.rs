@@ -1,12 +1,19 @@
 //! The process spec.
 
+mod hook;
+mod probe;
+
 use std::collections::BTreeMap;
 
 use minder_model::{
-    Bytes, Daemon, FieldError, FieldErrors, HostName, Limit, LogFull, Logs, Millis, Override, ProcessName, Restart,
-    RestartPolicy, Signal, Spec, Start, Stop, StopScope,
+    Bytes, Daemon, FieldError, FieldErrors, File, HostName, Limit, LogFull, Logs, Millis, Override, ProcessName,
+    Restart, RestartPolicy, Signal, Spec, Start, Stop, StopScope, StopStep,
 };
 
+use self::{
+    hook::{hooks_from_wire, hooks_to_wire},
+    probe::{health_from_wire, health_to_wire, ready_from_wire, ready_to_wire},
+};
 use crate::v1;
 
 /// The checked types of a spec on the wire; absent fields get their defaults. What needs no types is checked by
@@ -25,6 +32,9 @@ pub fn spec_from_wire(wire: v1::ProcessSpec) -> Result<Spec, FieldErrors> {
     let stop = stop_from_wire(&mut errors, wire.stop.unwrap_or_default());
     let logs = logs_from_wire(&mut errors, wire.logs.unwrap_or_default());
     let limits = limits_from_wire(&mut errors, "limits", wire.limits);
+    let start = wire.start.unwrap_or_default();
+    let health = wire.health.and_then(|health| health_from_wire(&mut errors, health));
+    let ready = wire.ready.and_then(|ready| ready_from_wire(&mut errors, ready));
     match name {
         Some(name) if errors.0.is_empty() => Ok(Spec {
             args: wire.args,
@@ -44,16 +54,20 @@ pub fn spec_from_wire(wire: v1::ProcessSpec) -> Result<Spec, FieldErrors> {
             restart,
             stop,
             start: Start {
-                healthy_after: millis(
-                    wire.start.and_then(|start| start.healthy_after_ms),
-                    Start::default().healthy_after,
-                ),
+                healthy_after: millis(start.healthy_after_ms, Start::default().healthy_after),
+                timeout: start.timeout_ms.map(Millis),
             },
             daemon: wire.daemon.map(|daemon| Daemon {
                 pid_file: daemon.pid_file,
                 launch_timeout: millis(daemon.launch_timeout_ms, Daemon::default().launch_timeout),
             }),
             logs,
+            env_files: wire.env_files,
+            health,
+            ready,
+            hooks: hooks_from_wire(wire.hooks.unwrap_or_default()),
+            files: wire.files.into_iter().map(file_from_wire).collect(),
+            no_new_privileges: wire.no_new_privileges,
             ..Spec::new(name, wire.command)
         }),
         Some(_) | None => Err(FieldErrors(errors.0)),
@@ -81,12 +95,21 @@ pub fn spec_to_wire(spec: &Spec) -> v1::ProcessSpec {
         labels: spec.labels.clone(),
         restart: Some(restart_to_wire(&spec.restart)),
         stop: Some(stop_to_wire(&spec.stop)),
-        start: Some(v1::StartSpec { healthy_after_ms: Some(spec.start.healthy_after.0) }),
+        start: Some(v1::StartSpec {
+            healthy_after_ms: Some(spec.start.healthy_after.0),
+            timeout_ms: spec.start.timeout.map(|timeout| timeout.0),
+        }),
         daemon: spec.daemon.as_ref().map(|daemon| v1::DaemonSpec {
             pid_file: daemon.pid_file.clone(),
             launch_timeout_ms: Some(daemon.launch_timeout.0),
         }),
         logs: Some(logs_to_wire(&spec.logs)),
+        env_files: spec.env_files.clone(),
+        health: spec.health.as_ref().map(health_to_wire),
+        ready: spec.ready.as_ref().map(ready_to_wire),
+        hooks: Some(hooks_to_wire(&spec.hooks)),
+        files: spec.files.iter().map(file_to_wire).collect(),
+        no_new_privileges: spec.no_new_privileges,
     }
 }
 
@@ -218,11 +241,13 @@ fn stop_from_wire(errors: &mut Errors, wire: v1::StopSpec) -> Stop {
     let default = Stop::default();
     let signal = match wire.signal {
         0 => default.signal,
-        number => Signal::from_number(i64::from(number)).unwrap_or_else(|| {
-            errors.add("stop.signal", format!("{number} is no signal, there are 1 to 64"));
-            default.signal
-        }),
+        number => signal_from_wire(errors, "stop.signal", number).unwrap_or(default.signal),
     };
+    let steps = wire.escalation.iter().enumerate().filter_map(|(at, step)| {
+        let signal = signal_from_wire(errors, &format!("stop.escalation[{at}].signal"), step.signal)?;
+        Some(StopStep { signal, after: Millis(step.after_ms) })
+    });
+    let escalation = steps.collect();
     let scope = match v1::StopScope::try_from(wire.scope) {
         Ok(v1::StopScope::Unspecified) => default.scope,
         Ok(v1::StopScope::Main) => StopScope::Main,
@@ -233,7 +258,12 @@ fn stop_from_wire(errors: &mut Errors, wire: v1::StopSpec) -> Stop {
             default.scope
         }
     };
-    Stop { signal, scope, grace: millis(wire.grace_ms, default.grace) }
+    Stop { signal, scope, grace: millis(wire.grace_ms, default.grace), escalation }
+}
+
+fn signal_from_wire(errors: &mut Errors, path: &str, number: u32) -> Option<Signal> {
+    let signal = Signal::from_number(i64::from(number));
+    errors.note(path, signal.ok_or_else(|| format!("{number} is no signal, there are 1 to 64")))
 }
 
 fn stop_to_wire(stop: &Stop) -> v1::StopSpec {
@@ -242,7 +272,13 @@ fn stop_to_wire(stop: &Stop) -> v1::StopSpec {
         StopScope::Group => v1::StopScope::Group,
         StopScope::All => v1::StopScope::All,
     };
-    v1::StopSpec { signal: stop.signal.number().unsigned_abs(), scope: scope.into(), grace_ms: Some(stop.grace.0) }
+    let step = |step: &StopStep| v1::StopStep { signal: step.signal.number().unsigned_abs(), after_ms: step.after.0 };
+    v1::StopSpec {
+        signal: stop.signal.number().unsigned_abs(),
+        scope: scope.into(),
+        grace_ms: Some(stop.grace.0),
+        escalation: stop.escalation.iter().map(step).collect(),
+    }
 }
 
 fn logs_from_wire(errors: &mut Errors, wire: v1::LogsSpec) -> Logs {
@@ -277,6 +313,16 @@ fn logs_to_wire(logs: &Logs) -> v1::LogsSpec {
     }
 }
 
+fn file_from_wire(wire: v1::SmallFile) -> File {
+    let v1::SmallFile { path, content, mode, owner, group, expand } = wire;
+    File { path, content, mode, owner, group, expand }
+}
+
+fn file_to_wire(file: &File) -> v1::SmallFile {
+    let File { path, content, mode, owner, group, expand } = file.clone();
+    v1::SmallFile { path, content, mode, owner, group, expand }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -294,7 +340,8 @@ mod tests {
         spec.restart.window = None;
         spec.restart.slow_retry = None;
         spec.restart.fatal_exit_codes = vec![255];
-        spec.stop = Stop { signal: Signal::KILL, scope: StopScope::All, grace: Millis(5) };
+        let escalation = vec![StopStep { signal: Signal::HUP, after: Millis(3) }];
+        spec.stop = Stop { signal: Signal::TERM, scope: StopScope::All, grace: Millis(5), escalation };
         spec.daemon = Some(Daemon { pid_file: Some("/run/x".into()), launch_timeout: Millis(7) });
         spec.logs = Logs { max_size: Bytes(5000), max_files: 2, on_full: LogFull::Block, combine: true };
         spec.nice = Some(-3);

@@ -2,7 +2,8 @@
 
 use minder_model::{
     Cause, Digest, Disk, ExitRecord, ExitStatus, Generation, Incarnation, InstanceKey, InstanceStatus, MachineFacts,
-    MachineUsage, NetworkInterface, Phase, ProcessName, ProcessUsage, Revision, Signal, StartFailure, SupervisionLevel,
+    MachineUsage, NetworkInterface, Phase, ProbeState, ProbeStatus, ProcessName, ProcessUsage, Revision, Signal,
+    StartFailure, SupervisionLevel,
 };
 
 use crate::v1;
@@ -75,6 +76,8 @@ pub fn instance_status_to_wire(status: &InstanceStatus) -> v1::InstanceStatus {
         retry_at: status.retry_at.0,
         signal_at: status.signal_at.0,
         exits: status.exits.iter().map(exit_record_to_wire).collect(),
+        health: status.health.as_ref().map(probe_status_to_wire),
+        ready: status.ready.as_ref().map(probe_status_to_wire),
     }
 }
 
@@ -104,6 +107,8 @@ pub fn instance_status_from_wire(wire: v1::InstanceStatus) -> Result<InstanceSta
         retry_at: Revision(wire.retry_at),
         signal_at: Revision(wire.signal_at),
         exits: exits?,
+        health: wire.health.map(probe_status_from_wire),
+        ready: wire.ready.map(probe_status_from_wire),
     })
 }
 
@@ -154,6 +159,8 @@ pub fn cause_to_wire(cause: &Cause) -> v1::Cause {
         Cause::KilledAfterGrace => Kind::KilledAfterGrace(true),
         Cause::TakenOver => Kind::TakenOver(true),
         Cause::SpecMissing => Kind::SpecMissing(true),
+        Cause::Unhealthy(sentence) => Kind::Unhealthy(sentence.clone()),
+        Cause::NotReady(answer) => Kind::NotReady(answer.clone()),
     };
     v1::Cause { kind: Some(kind) }
 }
@@ -176,6 +183,8 @@ pub fn cause_from_wire(wire: v1::Cause) -> Result<Cause, StatusError> {
         Some(Kind::KilledAfterGrace(_)) => Cause::KilledAfterGrace,
         Some(Kind::TakenOver(_)) => Cause::TakenOver,
         Some(Kind::SpecMissing(_)) => Cause::SpecMissing,
+        Some(Kind::Unhealthy(sentence)) => Cause::Unhealthy(sentence),
+        Some(Kind::NotReady(answer)) => Cause::NotReady(answer),
     })
 }
 
@@ -199,10 +208,13 @@ fn exit_record_to_wire(record: &ExitRecord) -> v1::ExitRecord {
         memory_peak_bytes: record.memory_peak_bytes,
         requested: record.requested,
         killed_after_grace: record.killed_after_grace,
+        unhealthy: record.unhealthy.clone().unwrap_or_default(),
+        stop_ms: record.stop_ms,
     }
 }
 
-fn exit_record_from_wire(wire: v1::ExitRecord) -> Result<ExitRecord, StatusError> {
+/// An ended incarnation from the wire.
+pub fn exit_record_from_wire(wire: v1::ExitRecord) -> Result<ExitRecord, StatusError> {
     Ok(ExitRecord {
         incarnation: Incarnation(wire.incarnation),
         generation: Generation(wire.generation),
@@ -214,7 +226,33 @@ fn exit_record_from_wire(wire: v1::ExitRecord) -> Result<ExitRecord, StatusError
         memory_peak_bytes: wire.memory_peak_bytes,
         requested: wire.requested,
         killed_after_grace: wire.killed_after_grace,
+        unhealthy: Some(wire.unhealthy).filter(|sentence| !sentence.is_empty()),
+        stop_ms: wire.stop_ms,
     })
+}
+
+fn probe_status_to_wire(probe: &ProbeStatus) -> v1::ProbeStatus {
+    let state = match probe.state {
+        ProbeState::Pending => v1::ProbeState::Pending,
+        ProbeState::Passing => v1::ProbeState::Passing,
+        ProbeState::Failing => v1::ProbeState::Failing,
+    };
+    v1::ProbeStatus {
+        state: state.into(),
+        failures: probe.failures,
+        message: probe.message.clone(),
+        since_ms: probe.since_ms,
+    }
+}
+
+/// A check's standing from the wire; a state that a newer version may have added is pending.
+pub fn probe_status_from_wire(wire: v1::ProbeStatus) -> ProbeStatus {
+    let state = match wire.state() {
+        v1::ProbeState::Pending | v1::ProbeState::Unspecified => ProbeState::Pending,
+        v1::ProbeState::Passing => ProbeState::Passing,
+        v1::ProbeState::Failing => ProbeState::Failing,
+    };
+    ProbeStatus { state, failures: wire.failures, message: wire.message, since_ms: wire.since_ms }
 }
 
 /// Facts on the wire.
@@ -373,8 +411,18 @@ mod tests {
             Cause::KilledAfterGrace,
             Cause::TakenOver,
             Cause::SpecMissing,
+            Cause::Unhealthy("health check failed".into()),
+            Cause::NotReady("refused".into()),
         ] {
             assert_eq!(cause_from_wire(cause_to_wire(&cause)).unwrap(), cause);
+        }
+    }
+
+    #[test]
+    fn checks_come_back_as_they_went() {
+        for state in [ProbeState::Pending, ProbeState::Passing, ProbeState::Failing] {
+            let probe = ProbeStatus { state, failures: 2, message: "refused".into(), since_ms: 7 };
+            assert_eq!(probe_status_from_wire(probe_status_to_wire(&probe)), probe);
         }
     }
 

@@ -4,8 +4,11 @@
 //! The child does nothing before it is let go, and the shim lets it go when its identity is on record. So there is never
 //! a program that nobody knows of: where the shim dies first, the child sees its pipe close and ends.
 
+mod account;
+mod env_files;
+
 use std::{
-    ffi::{CStr, CString},
+    ffi::CString,
     fs::File,
     io::{self, Read, Write},
     os::fd::AsRawFd,
@@ -13,14 +16,27 @@ use std::{
 
 use minder_shim::{launch::Launch, record::Step};
 
+use self::account::{Account, User, describe, find_group, find_user, groups_of};
 use crate::sys::{check, pipe, set_nonblocking};
 
 /// A start that came to nothing.
 pub struct Failed {
     /// Which step.
     pub step: Step,
-    /// The kernel's reason.
+    /// The kernel's reason; 0 when it was not the kernel that refused.
     pub errno: i32,
+    /// Which of several, where the step alone does not say; empty else.
+    pub detail: Vec<u8>,
+}
+
+impl Failed {
+    fn new(step: Step, errno: i32) -> Self {
+        Self { step, errno, detail: Vec::new() }
+    }
+
+    fn of(step: Step) -> impl Fn(io::Error) -> Self {
+        move |error| Self::new(step, error.raw_os_error().unwrap_or_default())
+    }
 }
 
 /// A child that waits to be let go.
@@ -47,11 +63,12 @@ impl Child {
 /// What has become of a child that was let go: nothing to be said yet, it executes the program (or is dead, which the
 /// wait will tell), or a step failed. Never waits: a program on a file system that hangs must not take the shim with it.
 pub fn outcome(report: &mut File) -> Option<Result<(), Failed>> {
-    let mut message = [0; REPORT_BYTES];
+    let mut message = [0; REPORT_BYTES_MAX];
     match report.read(&mut message) {
-        Ok(REPORT_BYTES) => {
-            let [step, errno @ ..] = message;
-            Some(Err(Failed { step: Step::from_number(step), errno: i32::from_le_bytes(errno) }))
+        Ok(read @ REPORT_BYTES..) => {
+            let [step, a, b, c, d, detail @ ..] = &message;
+            let (step, errno) = (Step::from_number(*step), i32::from_le_bytes([*a, *b, *c, *d]));
+            Some(Err(Failed { step, errno, detail: detail[..read - REPORT_BYTES].to_vec() }))
         }
         Ok(_) => Some(Ok(())),
         Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => None,
@@ -59,21 +76,23 @@ pub fn outcome(report: &mut File) -> Option<Result<(), Failed>> {
     }
 }
 
-/// A step's number and an errno. A pipe takes so little whole or not at all.
+/// A step's number and an errno, then the detail, if any.
 const REPORT_BYTES: usize = 5;
+/// A pipe takes so little whole or not at all.
+const REPORT_BYTES_MAX: usize = 1_024;
 
 /// Makes the child. It waits to be let go.
 pub fn fork(launch: &Launch) -> Result<Child, Failed> {
     let prepared = Prepared::new(launch)?;
-    let fork_failed = |error: io::Error| Failed { step: Step::Fork, errno: error.raw_os_error().unwrap_or_default() };
-    let (stdout, stdout_write) = pipe().map_err(fork_failed)?;
+    let fork_failed = Failed::of(Step::Fork);
+    let (stdout, stdout_write) = pipe().map_err(&fork_failed)?;
     let (stderr, stderr_write) = match launch.log_combine {
         true => (None, None),
-        false => pipe().map(|(read, write)| (Some(read), Some(write))).map_err(fork_failed)?,
+        false => pipe().map(|(read, write)| (Some(read), Some(write))).map_err(&fork_failed)?,
     };
-    let (report, report_write) = pipe().map_err(fork_failed)?;
-    let (go_read, go) = pipe().map_err(fork_failed)?;
-    set_nonblocking(report.as_raw_fd()).map_err(fork_failed)?;
+    let (report, report_write) = pipe().map_err(&fork_failed)?;
+    let (go_read, go) = pipe().map_err(&fork_failed)?;
+    set_nonblocking(report.as_raw_fd()).map_err(&fork_failed)?;
     // SAFETY: this process has one thread, so the child may do anything until it executes or exits.
     match unsafe { libc::fork() } {
         -1 => Err(fork_failed(io::Error::last_os_error())),
@@ -86,8 +105,10 @@ pub fn fork(launch: &Launch) -> Result<Child, Failed> {
             }
             let stderr_fd = stderr_write.as_ref().unwrap_or(&stdout_write).as_raw_fd();
             let failed = prepared.become_program(launch, stdout_write.as_raw_fd(), stderr_fd);
-            let mut message = [failed.step.number(); REPORT_BYTES];
-            message[1..].copy_from_slice(&failed.errno.to_le_bytes());
+            let mut message = vec![failed.step.number()];
+            message.extend_from_slice(&failed.errno.to_le_bytes());
+            message.extend_from_slice(&failed.detail);
+            message.truncate(REPORT_BYTES_MAX);
             // SAFETY: writes a few bytes from a live buffer, then ends this process without running anything else.
             unsafe {
                 libc::write(report_write.as_raw_fd(), message.as_ptr().cast(), message.len());
@@ -98,26 +119,33 @@ pub fn fork(launch: &Launch) -> Result<Child, Failed> {
     }
 }
 
-/// Everything that needs memory or look-ups, done before the fork.
+/// Everything that needs look-ups, done before the fork.
 struct Prepared {
-    /// Paths to try, in order.
-    paths: Vec<CString>,
     argv: Vec<CString>,
-    envp: Vec<CString>,
+    /// The environment without what files of variables add to it.
+    env: Env,
     working_directory: CString,
     cgroup_procs: Option<CString>,
     account: Option<Account>,
+    /// Who the program runs as, if anybody knows him.
+    user: Option<User>,
 }
 
-struct Account {
-    uid: libc::uid_t,
-    gid: libc::gid_t,
-    /// All of its groups, looked up beforehand: later there may be no descriptor left to read them with.
-    groups: Vec<libc::gid_t>,
+/// Variables and their values.
+type Env = Vec<(Vec<u8>, Vec<u8>)>;
+
+/// What exec takes, made before limits may leave no memory for it.
+struct Ready {
+    /// Paths to try, in order.
+    paths: Vec<CString>,
+    envp: Vec<CString>,
 }
+
+/// Where programs are looked for when no `PATH` says it.
+const PATH_DEFAULT: &[u8] = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 fn text(bytes: &[u8], step: Step) -> Result<CString, Failed> {
-    CString::new(bytes).map_err(|_| Failed { step, errno: libc::EINVAL })
+    CString::new(bytes).map_err(|_| Failed::new(step, libc::EINVAL))
 }
 
 impl Prepared {
@@ -133,22 +161,12 @@ impl Prepared {
         let account = match (&user, group) {
             (None, None) => None,
             _ if already => None,
-            (Some(user), _) => Some(Account { uid, gid, groups: groups_of(&text(&user.name, Step::User)?, gid) }),
-            (None, Some(_)) => Some(Account { uid, gid, groups: vec![gid] }),
-        };
-        let mut env = launch.env.clone();
-        let described = user.as_ref().map_or_else(|| describe(own_uid), |user| Some(user.clone()));
-        if let Some(user) = described {
-            let known: [(&[u8], &[u8]); 4] =
-                [(b"HOME", &user.home), (b"USER", &user.name), (b"LOGNAME", &user.name), (b"SHELL", &user.shell)];
-            for (key, value) in known {
-                if !env.iter().any(|(there, _)| there == key) && !value.is_empty() {
-                    env.push((key.to_vec(), value.to_vec()));
-                }
+            (Some(user), _) => {
+                let blame = if group.is_some() { Step::Group } else { Step::User };
+                Some(Account { uid, gid, groups: groups_of(&text(&user.name, Step::User)?, gid), blame })
             }
-        }
-        let envp: Result<Vec<_>, _> =
-            env.iter().map(|(key, value)| text(&[key, b"=".as_slice(), value].concat(), Step::Exec)).collect();
+            (None, Some(_)) => Some(Account { uid, gid, groups: vec![gid], blame: Step::Group }),
+        };
         let argv: Result<Vec<_>, _> =
             std::iter::once(&launch.command).chain(&launch.args).map(|arg| text(arg, Step::Exec)).collect();
         let directory: &[u8] = if launch.working_directory.is_empty() { b"/" } else { &launch.working_directory };
@@ -157,13 +175,31 @@ impl Prepared {
             false => Some(text(&[&launch.cgroup, b"/cgroup.procs".as_slice()].concat(), Step::Cgroup)?),
         };
         Ok(Self {
-            paths: candidates(launch, &env)?,
             argv: argv?,
-            envp: envp?,
+            env: launch.env.clone(),
             working_directory: text(directory, Step::WorkingDirectory)?,
             cgroup_procs,
             account,
+            user: user.or_else(|| describe(own_uid)),
         })
+    }
+
+    /// Completes the environment. In the child, so that a file that hangs holds up nothing but this start.
+    fn ready(&self, launch: &Launch) -> Result<Ready, Failed> {
+        let mut env = self.env.clone();
+        if !launch.env_files.is_empty() {
+            add_missing(&mut env, env_files::read(&launch.env_files, self.account.as_ref())?);
+            add_missing(&mut env, [(b"PATH".to_vec(), PATH_DEFAULT.to_vec())]);
+        }
+        if let Some(user) = &self.user {
+            let known: [(&[u8], &[u8]); 4] =
+                [(b"HOME", &user.home), (b"USER", &user.name), (b"LOGNAME", &user.name), (b"SHELL", &user.shell)];
+            let known = known.into_iter().filter(|(_, value)| !value.is_empty());
+            add_missing(&mut env, known.map(|(key, value)| (key.to_vec(), value.to_vec())));
+        }
+        let envp: Result<Vec<_>, _> =
+            env.iter().map(|(key, value)| text(&[key, b"=".as_slice(), value].concat(), Step::Exec)).collect();
+        Ok(Ready { paths: candidates(launch, &env)?, envp: envp? })
     }
 
     /// Runs in the child and returns only when a step failed.
@@ -175,9 +211,10 @@ impl Prepared {
     }
 
     fn steps(&self, launch: &Launch, stdout: i32, stderr: i32) -> Result<std::convert::Infallible, Failed> {
-        let at = |step: Step| move |error: io::Error| Failed { step, errno: error.raw_os_error().unwrap_or_default() };
+        let at = Failed::of;
         // The limits below may leave no memory and no descriptors, so whatever needs those comes first.
-        let (argv, envp) = (pointers(&self.argv), pointers(&self.envp));
+        let ready = self.ready(launch)?;
+        let (argv, envp) = (pointers(&self.argv), pointers(&ready.envp));
         // SAFETY: every pointer below is to memory of this process that outlives the call; nothing else runs here.
         unsafe {
             // A session of its own: a program that signals its session reaches nobody else.
@@ -204,52 +241,54 @@ impl Prepared {
             }
             for (resource, soft, hard) in &launch.limits {
                 let limit = libc::rlimit { rlim_cur: *soft, rlim_max: *hard };
-                check(libc::setrlimit(*resource as _, &raw const limit)).map_err(at(Step::Limit))?;
+                let failed = |error| Failed { detail: resource.to_string().into(), ..at(Step::Limit)(error) };
+                check(libc::setrlimit(*resource as _, &raw const limit)).map_err(failed)?;
             }
             if let Some(account) = &self.account {
-                become_account(account)?;
+                account.take()?;
+            }
+            if launch.no_new_privileges {
+                check(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)).map_err(at(Step::NoNewPrivileges))?;
             }
             check(libc::chdir(self.working_directory.as_ptr())).map_err(at(Step::WorkingDirectory))?;
             reset_signals();
-            self.execute(&argv, &envp).map_err(at(Step::Exec))
+            execute(&ready.paths, &argv, &envp).map_err(at(Step::Exec))
         }
     }
+}
 
-    /// Tries the paths as execvp(3) does: a file that may not be executed is remembered while the search goes on.
-    fn execute(
-        &self,
-        argv: &[*const libc::c_char],
-        envp: &[*const libc::c_char],
-    ) -> io::Result<std::convert::Infallible> {
-        let mut refused = None;
-        for path in &self.paths {
-            // SAFETY: both arrays come from `pointers`: they end with a null pointer and point to live C strings.
-            unsafe { libc::execve(path.as_ptr(), argv.as_ptr(), envp.as_ptr()) };
-            let error = io::Error::last_os_error();
-            match error.raw_os_error() {
-                Some(libc::ENOENT | libc::ENOTDIR) => {}
-                Some(libc::EACCES) => refused = Some(error),
-                _ => return Err(error),
-            }
+/// Tries the paths as execvp(3) does: a file that may not be executed is remembered while the search goes on.
+fn execute(
+    paths: &[CString],
+    argv: &[*const libc::c_char],
+    envp: &[*const libc::c_char],
+) -> io::Result<std::convert::Infallible> {
+    let mut refused = None;
+    for path in paths {
+        // SAFETY: both arrays come from `pointers`: they end with a null pointer and point to live C strings.
+        unsafe { libc::execve(path.as_ptr(), argv.as_ptr(), envp.as_ptr()) };
+        let error = io::Error::last_os_error();
+        match error.raw_os_error() {
+            Some(libc::ENOENT | libc::ENOTDIR) => {}
+            Some(libc::EACCES) => refused = Some(error),
+            _ => return Err(error),
         }
-        Err(refused.unwrap_or_else(|| io::Error::from_raw_os_error(libc::ENOENT)))
+    }
+    Err(refused.unwrap_or_else(|| io::Error::from_raw_os_error(libc::ENOENT)))
+}
+
+/// Adds the variables whose names are not there yet.
+fn add_missing(env: &mut Env, more: impl IntoIterator<Item = (Vec<u8>, Vec<u8>)>) {
+    for (key, value) in more {
+        if !env.iter().any(|(there, _)| *there == key) {
+            env.push((key, value));
+        }
     }
 }
 
 /// The form that exec takes.
 fn pointers(texts: &[CString]) -> Vec<*const libc::c_char> {
     texts.iter().map(|text| text.as_ptr()).chain([std::ptr::null()]).collect()
-}
-
-fn become_account(account: &Account) -> Result<(), Failed> {
-    let at = |step: Step| move |error: io::Error| Failed { step, errno: error.raw_os_error().unwrap_or_default() };
-    // SAFETY: the list is live and of that length; the rest are integers. Groups first: afterwards there is no right.
-    unsafe {
-        check(libc::setgroups(account.groups.len(), account.groups.as_ptr())).map_err(at(Step::Group))?;
-        check(libc::setresgid(account.gid, account.gid, account.gid)).map_err(at(Step::Group))?;
-        check(libc::setresuid(account.uid, account.uid, account.uid)).map_err(at(Step::User))?;
-    }
-    Ok(())
 }
 
 /// Shims are protected from the out-of-memory killer as their slave is; programs are not, unless they are to be.
@@ -267,8 +306,7 @@ fn candidates(launch: &Launch, env: &[(Vec<u8>, Vec<u8>)]) -> Result<Vec<CString
     if launch.command.contains(&b'/') {
         return Ok(vec![text(&launch.command, Step::Exec)?]);
     }
-    let default: &[u8] = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-    let path = env.iter().find(|(key, _)| key == b"PATH").map_or(default, |(_, value)| value.as_slice());
+    let path = env.iter().find(|(key, _)| key == b"PATH").map_or(PATH_DEFAULT, |(_, value)| value.as_slice());
     let directories = path.split(|byte| *byte == b':').filter(|directory| !directory.is_empty());
     directories.map(|directory| text(&[directory, b"/", &launch.command].concat(), Step::Exec)).collect()
 }
@@ -292,73 +330,4 @@ fn reset_signals() {
         libc::sigemptyset(&raw mut none);
         libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
     }
-}
-
-#[derive(Clone)]
-struct User {
-    uid: libc::uid_t,
-    gid: libc::gid_t,
-    name: Vec<u8>,
-    home: Vec<u8>,
-    shell: Vec<u8>,
-}
-
-fn find_user(text_or_number: &[u8]) -> Result<User, Failed> {
-    let name = text(text_or_number, Step::User)?;
-    // SAFETY: getpwnam gives null or a record that is copied before the next look-up; there is one thread.
-    let found = unsafe { copy_user(libc::getpwnam(name.as_ptr())) };
-    let by_number = || {
-        let uid = std::str::from_utf8(text_or_number).ok()?.parse().ok()?;
-        Some(describe(uid).unwrap_or(User { uid, gid: uid, name: Vec::new(), home: Vec::new(), shell: Vec::new() }))
-    };
-    found.or_else(by_number).ok_or(Failed { step: Step::User, errno: libc::ENOENT })
-}
-
-fn describe(uid: libc::uid_t) -> Option<User> {
-    // SAFETY: as in `find_user`.
-    unsafe { copy_user(libc::getpwuid(uid)) }
-}
-
-/// # Safety
-/// `record` is null or points to a record of the password database.
-unsafe fn copy_user(record: *const libc::passwd) -> Option<User> {
-    // SAFETY: by contract the record and its texts are valid until the next look-up.
-    unsafe {
-        let record = record.as_ref()?;
-        let copy = |text: *const libc::c_char| {
-            if text.is_null() { Vec::new() } else { CStr::from_ptr(text).to_bytes().to_vec() }
-        };
-        Some(User {
-            uid: record.pw_uid,
-            gid: record.pw_gid,
-            name: copy(record.pw_name),
-            home: copy(record.pw_dir),
-            shell: copy(record.pw_shell),
-        })
-    }
-}
-
-/// Every group of a user, the given one first; only that one where nobody knows the user.
-fn groups_of(name: &CStr, gid: libc::gid_t) -> Vec<libc::gid_t> {
-    /// The kernel takes no more (NGROUPS_MAX).
-    const MOST: usize = 65_536;
-    let mut groups = vec![gid; 32];
-    loop {
-        let mut count = groups.len() as libc::c_int;
-        // SAFETY: the name is a C string, the list has room for `count` groups.
-        let fits = unsafe { libc::getgrouplist(name.as_ptr(), gid, groups.as_mut_ptr(), &raw mut count) } >= 0;
-        if fits || groups.len() >= MOST {
-            groups.truncate(count.max(1) as usize);
-            return groups;
-        }
-        groups.resize((groups.len() * 2).max(count as usize).min(MOST), gid);
-    }
-}
-
-fn find_group(text_or_number: &[u8]) -> Result<libc::gid_t, Failed> {
-    let name = text(text_or_number, Step::Group)?;
-    // SAFETY: getgrnam gives null or a record that is read at once; there is one thread.
-    let found = unsafe { libc::getgrnam(name.as_ptr()).as_ref().map(|record| record.gr_gid) };
-    let by_number = || std::str::from_utf8(text_or_number).ok()?.parse().ok();
-    found.or_else(by_number).ok_or(Failed { step: Step::Group, errno: libc::ENOENT })
 }

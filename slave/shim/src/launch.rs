@@ -1,9 +1,21 @@
-//! The launch file, version 1: everything the shim needs to start one incarnation, frozen before it starts.
+//! The launch file: everything the shim needs to start one incarnation, frozen before it starts.
+//!
+//! Version 1 has fixed fields. Version 2 has the same and then a list of extensions, each a number and a text; a number
+//! that is not known makes the file one of another version, for what it asks for must not be left out. A launch that
+//! needs no extension is written as version 1, so that shims and slaves on either side of an upgrade read it.
 
 use crate::bytes::{Malformed, Reader, Writer};
 
 const MAGIC: u32 = 0x4d4c_4348;
 const VERSION: u16 = 1;
+const VERSION_EXTENDED: u16 = 2;
+
+/// Numbers of extensions.
+mod extension {
+    pub const ENV_FILE: u8 = 1;
+    pub const ENV_FILE_MAYBE: u8 = 2;
+    pub const NO_NEW_PRIVILEGES: u8 = 3;
+}
 
 /// What to run and how.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -42,6 +54,19 @@ pub struct Launch {
     pub daemon: Option<Daemon>,
     /// The cgroup v2 directory made for this incarnation; empty where there is none.
     pub cgroup: Vec<u8>,
+    /// Files of variables, read as the program's user could. `env` counts before them, a later one before an earlier one.
+    pub env_files: Vec<EnvFile>,
+    /// Nothing that the program executes gives it more rights than it has.
+    pub no_new_privileges: bool,
+}
+
+/// A file of variables.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct EnvFile {
+    /// Where it is.
+    pub path: Vec<u8>,
+    /// Not being there is no failure.
+    pub may_be_missing: bool,
 }
 
 /// How a program that puts itself into the background is found again.
@@ -58,7 +83,8 @@ impl Launch {
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Writer::default();
         out.u32(MAGIC);
-        out.u16(VERSION);
+        let extensions = self.extensions();
+        out.u16(if extensions.is_empty() { VERSION } else { VERSION_EXTENDED });
         out.text(&self.command);
         out.list(&self.args, |out, arg| out.text(arg));
         out.list(&self.env, |out, (key, value)| {
@@ -86,7 +112,33 @@ impl Launch {
             out.u64(daemon.launch_timeout_ms);
         }
         out.text(&self.cgroup);
+        if !extensions.is_empty() {
+            out.list(&extensions, |out, (number, text)| {
+                out.u8(*number);
+                out.text(text);
+            });
+        }
         out.0
+    }
+
+    fn extensions(&self) -> Vec<(u8, &[u8])> {
+        let env_file =
+            |file: &EnvFile| if file.may_be_missing { extension::ENV_FILE_MAYBE } else { extension::ENV_FILE };
+        let env_files = self.env_files.iter().map(|file| (env_file(file), file.path.as_slice()));
+        let no_new_privileges = self.no_new_privileges.then_some((extension::NO_NEW_PRIVILEGES, [].as_slice()));
+        env_files.chain(no_new_privileges).collect()
+    }
+
+    fn extend(&mut self, number: u8, text: &[u8]) -> Result<(), Malformed> {
+        match number {
+            extension::ENV_FILE | extension::ENV_FILE_MAYBE => {
+                let may_be_missing = number == extension::ENV_FILE_MAYBE;
+                self.env_files.push(EnvFile { path: text.to_vec(), may_be_missing });
+            }
+            extension::NO_NEW_PRIVILEGES => self.no_new_privileges = true,
+            _ => return Err(Malformed("a launch file of another version")),
+        }
+        Ok(())
     }
 
     /// Reads the file's content.
@@ -95,7 +147,8 @@ impl Launch {
         if input.u32()? != MAGIC {
             return Err(Malformed("not a launch file"));
         }
-        if input.u16()? != VERSION {
+        let version = input.u16()?;
+        if !(VERSION..=VERSION_EXTENDED).contains(&version) {
             return Err(Malformed("a launch file of another version"));
         }
         let text = |input: &mut Reader<'_>| input.text().map(<[u8]>::to_vec);
@@ -118,8 +171,12 @@ impl Launch {
             _ => Some(Daemon { pid_file: text(&mut input)?, launch_timeout_ms: input.u64()? }),
         };
         let cgroup = text(&mut input)?;
+        let extensions = match version {
+            VERSION_EXTENDED => input.list(|input| Ok((input.u8()?, text(input)?)))?,
+            _ => Vec::new(),
+        };
         input.end()?;
-        Ok(Self {
+        let mut launch = Self {
             command,
             args,
             env,
@@ -137,7 +194,11 @@ impl Launch {
             log_block: flags & 2 != 0,
             daemon,
             cgroup,
-        })
+            env_files: Vec::new(),
+            no_new_privileges: false,
+        };
+        extensions.iter().try_for_each(|(number, text)| launch.extend(*number, text))?;
+        Ok(launch)
     }
 }
 
@@ -164,9 +225,14 @@ mod tests {
             (command, args, env) in (any::<Vec<u8>>(), any::<Vec<Vec<u8>>>(), any::<Vec<(Vec<u8>, Vec<u8>)>>()),
             (umask, limits, nice) in (any::<Option<u32>>(), any::<Vec<(u32, u64, u64)>>(), any::<Option<i32>>()),
             (log_combine, log_block, daemon) in (any::<bool>(), any::<bool>(), any::<Option<(Vec<u8>, u64)>>()),
+            (env_files, no_new_privileges) in (any::<Vec<(Vec<u8>, bool)>>(), any::<bool>()),
         ) {
+            let env_file = |(path, may_be_missing)| EnvFile { path, may_be_missing };
+            let env_files: Vec<EnvFile> = env_files.into_iter().map(env_file).collect();
+            let plain = env_files.is_empty() && !no_new_privileges;
             let daemon = daemon.map(|(pid_file, launch_timeout_ms)| Daemon { pid_file, launch_timeout_ms });
-            let launch = Launch { command, args, env, umask, limits, nice, log_combine, log_block, daemon, ..Launch::default() };
+            let launch = Launch { command, args, env, umask, limits, nice, log_combine, log_block, daemon, env_files, no_new_privileges, ..Launch::default() };
+            prop_assert_eq!(launch.encode()[4], if plain { 1 } else { 2 });
             prop_assert_eq!(Launch::decode(&launch.encode()).unwrap(), launch);
         }
 

@@ -5,8 +5,10 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod bytes;
+pub mod env_file;
 pub mod identity;
 pub mod launch;
+pub mod outcome;
 pub mod protocol;
 pub mod record;
 pub mod tree;
@@ -19,10 +21,16 @@ pub mod bundle {
     pub const LAUNCH: &str = "launch";
     /// What has become of it; written by the shim.
     pub const RECORD: &str = "record";
+    /// Which of several a failed step of the start was about; written by the shim before it says so in the record.
+    pub const FAILURE: &str = "failure";
     /// Held by the shim as long as it lives.
     pub const LOCK: &str = "lock";
     /// Where the slave speaks to the shim.
     pub const SOCKET: &str = "sock";
+    /// The launch file after [`LAUNCH`] was taken away so that no shim starts it: what runs after its end reads it.
+    pub const CLOSED: &str = "launch.closed";
+    /// Held by a hook as long as it or anything it began lives.
+    pub const HOOK_LOCK: &str = "hook";
 }
 
 /// Exit codes of a shim that never got as far as a record.

@@ -1,10 +1,12 @@
-//! `minder-shim BUNDLE`: parents one incarnation of one program, owns its output and its exit record.
+//! `minder-shim BUNDLE`: parents one incarnation of one program, owns its output and its exit record. With `--exec` or
+//! `--hook` it runs one command beside it.
 //!
 //! It must outlive its slave and be small, so it is one thread around one poll(2), on libc alone. It never stops for
 //! a slave, a disk or a reader. Its own death costs the exit code and nothing else: the program is found again by the
 //! identity in the record.
 
 mod child;
+mod command;
 mod logs;
 mod shim;
 mod socket;
@@ -15,7 +17,15 @@ use std::{fs::File, os::fd::AsRawFd, path::Path, process::exit};
 use minder_shim::{bundle, exit as code, launch::Launch};
 
 fn main() {
-    let mut args = std::env::args_os().skip(1);
+    let mut args = std::env::args_os().skip(1).peekable();
+    if args.next_if(|arg| arg == "--exec").is_some() {
+        sys::close_inherited();
+        command::run(None, args);
+    }
+    if args.next_if(|arg| arg == "--hook").is_some() {
+        sys::close_inherited();
+        command::run(args.next(), args);
+    }
     let (Some(folder), None) = (args.next(), args.next()) else {
         eprintln!("usage: minder-shim BUNDLE (started by minder-slave, not by hand)");
         exit(code::USAGE);

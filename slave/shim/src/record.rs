@@ -67,9 +67,13 @@ pub enum Step {
     Exec,
     /// Waiting for the daemon to appear.
     Daemon,
+    /// Reading files of variables.
+    EnvFiles,
+    /// Giving up new privileges.
+    NoNewPrivileges,
 }
 
-const STEPS: [(Step, &str); 12] = [
+const STEPS: [(Step, &str); 14] = [
     (Step::None, ""),
     (Step::Fork, "fork"),
     (Step::Cgroup, "cgroup"),
@@ -82,6 +86,8 @@ const STEPS: [(Step, &str); 12] = [
     (Step::Logs, "logs"),
     (Step::Exec, "exec"),
     (Step::Daemon, "daemon"),
+    (Step::EnvFiles, "env_files"),
+    (Step::NoNewPrivileges, "no_new_privileges"),
 ];
 
 impl Step {

@@ -136,7 +136,10 @@ impl Shim {
             return self.start_failed(Step::Logs, errno);
         }
         match child::fork(&self.launch) {
-            Err(failed) => self.start_failed(failed.step, failed.errno),
+            Err(failed) => {
+                note_failure(&failed.detail);
+                self.start_failed(failed.step, failed.errno);
+            }
             Ok(mut child) => {
                 // On record first: whatever happens to this process now, nothing runs that nobody knows of.
                 self.take_main(child.pid as u32);
@@ -167,7 +170,10 @@ impl Shim {
                 self.daemon_deadline = timeout.map(|timeout| Instant::now() + timeout);
             }
             // The child ends at once; its step is the reason, not its exit code.
-            Err(Failed { step, errno }) => self.give_up(step, errno),
+            Err(Failed { step, errno, detail }) => {
+                note_failure(&detail);
+                self.give_up(step, errno);
+            }
         }
         self.changed();
     }
@@ -446,6 +452,13 @@ impl Shim {
         self.record.sequence += 1;
         let _ = self.record.write(&self.record_file);
         self.socket.tell(&self.record);
+    }
+}
+
+/// Beside the record, whose form is fixed. Without room for it the record alone has to do.
+fn note_failure(detail: &[u8]) {
+    if !detail.is_empty() {
+        let _ = std::fs::write(bundle::FAILURE, detail);
     }
 }
 

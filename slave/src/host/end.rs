@@ -2,29 +2,22 @@
 
 use std::io;
 
-use minder_model::{ExitStatus, Incarnation, RunSpec, Signal, StartFailure};
+use minder_model::{ExitStatus, Incarnation, RunSpec, Signal, Spec, StartFailure};
 use minder_shim::{
     identity,
     record::{End, Record, Stage, Step},
 };
 use minder_supervisor::Ended;
 
-use crate::clock::now;
+use crate::{
+    clock::now,
+    os::{bundle::Bundle, launch::resource},
+};
 
 /// What a shim's last record says; without one, or with one of before a reboot, what can honestly be said.
-pub fn ended(incarnation: Incarnation, record: Option<&Record>, run_spec: Option<&RunSpec>) -> Ended {
+pub fn ended(incarnation: Incarnation, record: Option<&Record>, run_spec: Option<&RunSpec>, bundle: &Bundle) -> Ended {
     let now_ms = now().wall_ms;
-    let Some(record) = record else {
-        return Ended {
-            incarnation,
-            status: ExitStatus::Unknown,
-            start_failure: None,
-            started_at_ms: now_ms,
-            ended_at_ms: now_ms,
-            cpu_ms: 0,
-            memory_peak_bytes: 0,
-        };
-    };
+    let Some(record) = record else { return unknown(incarnation) };
     let rebooted = record.boot_id != identity::boot_id();
     let status = match record.end {
         End::Code(code) => ExitStatus::Code(code),
@@ -34,7 +27,7 @@ pub fn ended(incarnation: Incarnation, record: Option<&Record>, run_spec: Option
         End::None => ExitStatus::Unknown,
     };
     let start_failure = (record.stage == Stage::StartFailed || record.failed_step != Step::None)
-        .then(|| start_failure(record.failed_step, record.failed_errno, run_spec));
+        .then(|| start_failure(record.failed_step, record.failed_errno, run_spec, &bundle.failure()));
     Ended {
         incarnation,
         status,
@@ -48,11 +41,25 @@ pub fn ended(incarnation: Incarnation, record: Option<&Record>, run_spec: Option
 
 /// The end of an incarnation that had no shim.
 pub fn failed(incarnation: Incarnation, failure: StartFailure) -> Ended {
-    Ended { start_failure: Some(failure), ..ended(incarnation, None, None) }
+    Ended { start_failure: Some(failure), ..unknown(incarnation) }
 }
 
-/// Says which step failed on what, and the kernel's reason.
-fn start_failure(step: Step, errno: i32, run_spec: Option<&RunSpec>) -> StartFailure {
+/// An end that nothing is known of.
+fn unknown(incarnation: Incarnation) -> Ended {
+    let now_ms = now().wall_ms;
+    Ended {
+        incarnation,
+        status: ExitStatus::Unknown,
+        start_failure: None,
+        started_at_ms: now_ms,
+        ended_at_ms: now_ms,
+        cpu_ms: 0,
+        memory_peak_bytes: 0,
+    }
+}
+
+/// Says which step failed on what, and the kernel's reason. The detail is the shim's word for which of several.
+fn start_failure(step: Step, errno: i32, run_spec: Option<&RunSpec>, detail: &str) -> StartFailure {
     let reason = io::Error::from_raw_os_error(errno);
     let spec = run_spec.map(RunSpec::spec);
     let named = |field: Option<&String>| field.cloned().unwrap_or_default();
@@ -67,9 +74,24 @@ fn start_failure(step: Step, errno: i32, run_spec: Option<&RunSpec>) -> StartFai
         Step::WorkingDirectory => {
             format!("working_directory {}: {reason}", named(spec.and_then(|spec| spec.working_directory.as_ref())))
         }
+        Step::User | Step::Group if errno == libc::EPERM => {
+            format!("{}: {reason}; only a slave that runs as root starts processes as somebody else", step.word())
+        }
+        Step::EnvFiles if !detail.is_empty() => format!("env_files: {detail}"),
+        Step::Limit => format!("{}: {reason}", limit(detail, spec)),
         Step::Daemon if errno == libc::ETIMEDOUT => "the launcher did not end in time".into(),
         Step::Daemon => "the launcher ended and left no process behind".into(),
         _ => format!("{}: {reason}", step.word()),
     };
     StartFailure { step: step.word().into(), errno, message }
+}
+
+/// The limit whose number the shim has told.
+fn limit(number: &str, spec: Option<&Spec>) -> String {
+    let number: Option<u32> = number.parse().ok();
+    let mut limits = spec.into_iter().flat_map(|spec| &spec.limits);
+    match limits.find(|(name, _)| number.is_some() && resource(name) == number) {
+        Some((name, limit)) => format!("limits.{name} {limit}"),
+        None => Step::Limit.word().into(),
+    }
 }

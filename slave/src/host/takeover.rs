@@ -22,7 +22,7 @@ impl Host {
             let supervisor = Supervisor::restore(record, now());
             let requests = live.map(|incarnation| self.attend_again(&key, incarnation));
             self.changed.insert(key.clone());
-            self.units.insert(key, Unit { supervisor, told: None, requests, unclear: live.is_some() });
+            self.units.insert(key, Unit::new(supervisor, requests, live.is_some()));
         }
         let mut owed = Owed::new();
         self.assign_all(&mut owed);
@@ -54,6 +54,7 @@ impl Host {
                 spec: Digest::default(),
                 launch: Digest::default(),
                 stopping: false,
+                stop_mono_ms: None,
             };
             self.ledger.put_record(&Record { incarnation, live: Some(live), ..Record::new(key, now().wall_ms) });
         }
@@ -63,7 +64,8 @@ impl Host {
         let bundle = self.folders.bundle(key, incarnation);
         // The slave may have been started from another cgroup than before; the incarnation is where it was put.
         let cgroup = bundle.cgroup().unwrap_or_else(|| self.cgroups.leaf(key, incarnation));
-        let (sender, attendant) = self.attendant(key, incarnation, cgroup);
+        let hooks = self.hooks_of(key, incarnation);
+        let (sender, attendant) = self.attendant(key, incarnation, cgroup, hooks);
         tokio::spawn(attendant.attend(None));
         sender
     }

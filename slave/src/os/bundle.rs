@@ -3,8 +3,11 @@
 use std::{
     ffi::OsStr,
     fs::{self, File},
-    io,
-    os::{fd::AsRawFd, unix::ffi::OsStrExt},
+    io::{self, Write},
+    os::{
+        fd::AsRawFd,
+        unix::{ffi::OsStrExt, fs::OpenOptionsExt},
+    },
     path::{Path, PathBuf},
 };
 
@@ -80,7 +83,19 @@ impl Bundle {
     /// Makes it with its launch file. Nothing here needs a sync: after a power cut there is no process either.
     pub fn create(&self, launch: &[u8]) -> io::Result<()> {
         fs::create_dir_all(&self.path)?;
-        fs::write(self.path.join(bundle::LAUNCH), launch)
+        // The environment is in it, which is nobody else's business.
+        let mut file = fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(self.path.join(bundle::LAUNCH))?;
+        file.write_all(launch)
+    }
+
+    /// Where its small files lie, if its spec has any.
+    pub fn files(&self) -> PathBuf {
+        self.path.join("files")
     }
 
     /// The cgroup that its launch names, while the launch file is there.
@@ -92,6 +107,13 @@ impl Bundle {
     /// The newest record, if the shim got to write one.
     pub fn record(&self) -> io::Result<Option<minder_shim::record::Record>> {
         minder_shim::record::read(&self.path.join(bundle::RECORD))
+    }
+
+    /// Which of several a failed step of the start was about; empty where the step says it all.
+    pub fn failure(&self) -> String {
+        fs::read(self.path.join(bundle::FAILURE))
+            .map(|text| String::from_utf8_lossy(&text).into_owned())
+            .unwrap_or_default()
     }
 
     /// Connects to the shim. The path goes through a descriptor, for a socket's path may be too long otherwise.
@@ -109,8 +131,13 @@ impl Bundle {
         if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
             return Ok(false);
         }
+        // A hook that a slave's end interrupted is being ended.
+        let hook = File::create(self.path.join(bundle::HOOK_LOCK))?;
+        if flock(&hook, FlockOperation::NonBlockingLockExclusive).is_err() {
+            return Ok(false);
+        }
         // A shim takes the lock before it reads this, so one that comes late finds nothing to start.
-        match fs::remove_file(self.path.join(bundle::LAUNCH)) {
+        match fs::rename(self.path.join(bundle::LAUNCH), self.path.join(bundle::CLOSED)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             Ok(()) | Err(_) => Ok(true),
         }

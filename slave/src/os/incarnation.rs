@@ -2,14 +2,22 @@
 //!
 //! One task each. What it hears goes to the host as [`News`]; what it is to do comes as shim requests.
 
-use std::{io, path::PathBuf, process::Stdio, sync::Arc, time::Duration};
+use std::{
+    io,
+    path::{Path, PathBuf},
+    pin::pin,
+    process::Stdio,
+    sync::Arc,
+    time::Duration,
+};
 
-use minder_model::{Incarnation, InstanceKey, StartFailure};
+use minder_model::{Hooks, Incarnation, InstanceKey, StartFailure};
 use minder_shim::{
     protocol::{Request, VERSION, decode_record, next_frame},
     record::{Record, Stage},
     tree,
 };
+use minder_supervisor::ProbeKind;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::UnixStream,
@@ -18,7 +26,13 @@ use tokio::{
     time::Instant,
 };
 
-use super::{bundle::Bundle, orphan::Orphan};
+use super::{
+    bundle::Bundle,
+    command::one_line,
+    files::{self, RenderedFile},
+    hook,
+    orphan::Orphan,
+};
 
 /// A shim lets go of its standard output when it listens. One of a version that does not is looked for after this.
 const READY_WAIT: Duration = Duration::from_millis(100);
@@ -50,6 +64,19 @@ pub enum What {
     Over(Option<Record>),
     /// There is no shim, so there never was a program.
     NoShim(StartFailure),
+    /// Every process of it is gone and its `post_stop` hook runs; [`What::Over`] follows.
+    Leaving,
+    /// A hook that cannot hold anything up has failed.
+    HookFailed(String),
+    /// A question to it is answered.
+    Probed {
+        /// By which check.
+        kind: ProbeKind,
+        /// Its number.
+        number: u64,
+        /// Success, or what came instead.
+        answer: Result<(), String>,
+    },
 }
 
 /// One incarnation's task.
@@ -62,6 +89,10 @@ pub struct Attendant {
     pub bundle: Bundle,
     /// Its cgroup; empty where there are none.
     pub cgroup: PathBuf,
+    /// The program that runs beside it.
+    pub shim: Arc<Path>,
+    /// What is run before its start and after its end.
+    pub hooks: Hooks,
     /// What it is to do.
     pub requests: mpsc::Receiver<Request>,
     /// Who wants to know.
@@ -72,8 +103,16 @@ pub struct Attendant {
 struct HostGone;
 
 impl Attendant {
-    /// Starts the shim, then attends to it.
-    pub async fn start(self, shim: Arc<std::path::Path>) {
+    /// Writes the small files, runs the hook before the start, starts the shim, then attends to it.
+    pub async fn start(mut self, files: Vec<RenderedFile>) {
+        if let Err(what) = self.prepare(files).await {
+            if let Some(what) = what {
+                // A host that is gone needs no word.
+                let _ = self.tell(what).await;
+            }
+            return;
+        }
+        let shim = self.shim.clone();
         let spawned = tokio::process::Command::new(&*shim)
             .arg(self.bundle.path())
             .stdin(Stdio::null())
@@ -100,6 +139,58 @@ impl Attendant {
                 let _ = self.tell(What::NoShim(failure)).await;
             }
         }
+    }
+
+    /// What comes before the program. The error is what to tell, if anybody is left to be told.
+    async fn prepare(&mut self, files: Vec<RenderedFile>) -> Result<(), Option<What>> {
+        self.write_files(files).await.map_err(|failure| Some(What::NoShim(failure)))?;
+        self.pre_start().await
+    }
+
+    async fn write_files(&self, files: Vec<RenderedFile>) -> Result<(), StartFailure> {
+        if files.is_empty() {
+            return Ok(());
+        }
+        let folder = self.bundle.files();
+        let written = tokio::task::spawn_blocking(move || files::write(&folder, &files)).await;
+        // Writing panics nowhere, and a runtime that ends takes this task along.
+        written.unwrap_or_else(|error| {
+            Err(StartFailure { step: "files".into(), errno: 0, message: format!("files: not written: {error}") })
+        })
+    }
+
+    /// Runs the hook before the start.
+    async fn pre_start(&mut self) -> Result<(), Option<What>> {
+        let Some(hook) = self.hooks.pre_start.clone() else { return Ok(()) };
+        let limit = Duration::from_millis(hook.timeout.0);
+        let ran = hook::run(&self.shim, self.bundle.path(), "pre_start", &hook, limit);
+        let mut ran = pin!(ran);
+        let outcome = loop {
+            // The hook is waited for over all turns; a dropped one is ended. The queue keeps what it holds.
+            tokio::select! {
+                outcome = &mut ran => break outcome,
+                request = self.requests.recv() => match request {
+                    Some(Request::KillTree) => break Err("pre_start hook was ended by a stop".into()),
+                    // There is nobody to signal yet.
+                    Some(Request::Hello { .. } | Request::Signal { .. } | Request::Release) => {}
+                    None => return Err(None),
+                },
+            }
+        };
+        let failure =
+            |message: String| StartFailure { step: "pre_start".into(), errno: 0, message: one_line(&message) };
+        outcome.map_err(|message| Some(What::NoShim(failure(message))))
+    }
+
+    /// Runs the hook after the end of a program that ran. Every process is gone, so no request means anything now.
+    async fn post_stop(&mut self) -> Result<(), HostGone> {
+        let Some(hook) = self.hooks.post_stop.clone() else { return Ok(()) };
+        self.tell(What::Leaving).await?;
+        let limit = Duration::from_millis(hook.timeout.0);
+        if let Err(message) = hook::run(&self.shim, self.bundle.path(), "post_stop", &hook, limit).await {
+            self.tell(What::HookFailed(one_line(&message))).await?;
+        }
+        Ok(())
     }
 
     /// Attends to an incarnation whose shim was started before: by this slave, which has it as a child, or by the one
@@ -175,7 +266,11 @@ impl Attendant {
         match record.stage {
             Stage::Preparing | Stage::Draining => Ok(false),
             Stage::Running => self.tell(What::Running(record)).await.map(|()| false),
-            Stage::StartFailed | Stage::Ended => self.tell(What::Over(Some(record))).await.map(|()| true),
+            Stage::StartFailed => self.tell(What::Over(Some(record))).await.map(|()| true),
+            Stage::Ended => {
+                self.post_stop().await?;
+                self.tell(What::Over(Some(record))).await.map(|()| true)
+            }
         }
     }
 
@@ -202,6 +297,10 @@ impl Attendant {
             }
         }
         self.end_leftovers().await;
+        if record.as_ref().is_some_and(|record| matches!(record.stage, Stage::Running | Stage::Draining | Stage::Ended))
+        {
+            self.post_stop().await?;
+        }
         self.tell(What::Over(record)).await
     }
 

@@ -3,7 +3,7 @@
 use std::{os::unix::ffi::OsStrExt, path::Path};
 
 use minder_model::{Generation, HostName, Incarnation, InstanceKey, LogFull, Revision, RunSpec};
-use minder_shim::launch::{Daemon, Launch};
+use minder_shim::launch::{Daemon, EnvFile, Launch};
 
 /// Programs get this where their spec sets no other.
 const PATH_DEFAULT: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -21,14 +21,21 @@ pub struct Place<'a> {
     pub incarnation: Incarnation,
     /// The assignment's revision.
     pub revision: Revision,
+    /// Where the spec's small files are, if it has any.
+    pub files: Option<&'a Path>,
 }
 
 /// The launch of one incarnation.
 pub fn launch(run_spec: &RunSpec, place: &Place<'_>, logs: &Path, cgroup: &Path) -> Launch {
     let spec = run_spec.spec();
     let bytes = |text: &str| expand(text, place).into_bytes();
-    let mut env = vec![("PATH".to_owned(), PATH_DEFAULT.to_owned())];
+    let mut env = Vec::new();
+    // A file may say another PATH. Where none does, the shim falls back to the same one.
+    if spec.env_files.is_empty() {
+        env.push(("PATH".to_owned(), PATH_DEFAULT.to_owned()));
+    }
     env.extend(own_variables(place));
+    env.extend(place.files.map(|files| ("MINDER_FILES".to_owned(), files.display().to_string())));
     for (key, value) in &spec.env {
         env.retain(|(there, _)| there != key);
         env.push((key.clone(), expand(value, place)));
@@ -61,7 +68,18 @@ pub fn launch(run_spec: &RunSpec, place: &Place<'_>, logs: &Path, cgroup: &Path)
             launch_timeout_ms: daemon.launch_timeout.0,
         }),
         cgroup: cgroup.as_os_str().as_bytes().to_vec(),
+        env_files: spec.env_files.iter().map(|file| env_file(file, place)).collect(),
+        no_new_privileges: spec.no_new_privileges,
     }
+}
+
+/// `-` before a path: it may be missing.
+fn env_file(file: &str, place: &Place<'_>) -> EnvFile {
+    let (path, may_be_missing) = match file.strip_prefix('-') {
+        Some(path) => (path, true),
+        None => (file, false),
+    };
+    EnvFile { path: expand(path, place).into_bytes(), may_be_missing }
 }
 
 fn own_variables(place: &Place<'_>) -> [(String, String); 5] {
@@ -75,7 +93,7 @@ fn own_variables(place: &Place<'_>) -> [(String, String); 5] {
 }
 
 /// Replaces the built-in variables. Anything else in `${...}` stays as it is: it is the program's business.
-fn expand(text: &str, place: &Place<'_>) -> String {
+pub fn expand(text: &str, place: &Place<'_>) -> String {
     if !text.contains("${") {
         return text.to_owned();
     }
@@ -87,12 +105,13 @@ fn expand(text: &str, place: &Place<'_>) -> String {
         ("${incarnation}", place.incarnation.to_string()),
         ("${revision}", place.revision.to_string()),
     ]
-    .iter()
-    .fold(text.to_owned(), |text, (variable, value)| text.replace(variable, value))
+    .into_iter()
+    .chain(place.files.map(|files| ("${files}", files.display().to_string())))
+    .fold(text.to_owned(), |text, (variable, value)| text.replace(variable, &value))
 }
 
 /// The kernel's number of a resource limit (setrlimit(2)).
-fn resource(name: &str) -> Option<u32> {
+pub fn resource(name: &str) -> Option<u32> {
     Some(match name {
         "as" => libc::RLIMIT_AS,
         "core" => libc::RLIMIT_CORE,
@@ -135,6 +154,7 @@ mod tests {
             generation: Generation(3),
             incarnation: Incarnation(4),
             revision: Revision(5),
+            files: None,
         };
         let launch = launch(&spec.resolve(&host), &place, Path::new("/logs"), Path::new(""));
         assert_eq!(launch.args, [b"--id=web-1/app/2/3/4".to_vec(), b"${other}".to_vec()]);

@@ -1,8 +1,8 @@
 //! What happens to an instance and what is done about it.
 
-use alloc::boxed::Box;
+use alloc::{boxed::Box, string::String};
 
-use minder_model::{ExitStatus, Generation, Incarnation, Item, RunSpec, Signal, StartFailure, StopScope};
+use minder_model::{ExitStatus, Generation, Incarnation, Item, Probe, RunSpec, Signal, StartFailure, StopScope};
 
 /// The time, as an argument, and a number for the jitter of waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,8 +49,33 @@ pub enum Event {
     },
     /// The incarnation is over: no process of it is left.
     Ended(Ended),
+    /// Every process of the incarnation is gone; its end is told when its last hook has run.
+    Leaving {
+        /// Which one.
+        incarnation: Incarnation,
+    },
+    /// The question that [`Effect::Probe`] asked is answered, by silence too.
+    Probed {
+        /// Of this incarnation.
+        incarnation: Incarnation,
+        /// By which check.
+        kind: ProbeKind,
+        /// Its number.
+        number: u64,
+        /// Success, or what came instead, in a few words.
+        answer: Result<(), String>,
+    },
     /// A time that [`Effect::WakeAt`] asked for may have come.
     Timer,
+}
+
+/// Which of its two checks a question belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ProbeKind {
+    /// Whether it is well.
+    Health,
+    /// Whether it can serve.
+    Ready,
 }
 
 /// How an incarnation ended.
@@ -101,6 +126,20 @@ pub enum Effect {
     KillTree {
         /// Of this one.
         incarnation: Incarnation,
+    },
+    /// Ask a running process. Every question is answered by one [`Event::Probed`]; until then the same check asks no
+    /// other.
+    Probe {
+        /// This incarnation.
+        incarnation: Incarnation,
+        /// For this check.
+        kind: ProbeKind,
+        /// Goes back with the answer.
+        number: u64,
+        /// How; variables are not filled in yet.
+        probe: Probe,
+        /// An answer that takes longer is a failure.
+        timeout_ms: u64,
     },
     /// Give [`Event::Timer`] at this time or later.
     WakeAt(u64),

@@ -13,7 +13,8 @@ mod event;
 mod record;
 mod restart;
 mod supervisor;
+mod watch;
 
-pub use event::{Effect, Ended, Event, Now};
-pub use record::{Live, Outcome, Record};
+pub use event::{Effect, Ended, Event, Now, ProbeKind};
+pub use record::{Live, Outcome, Record, Unhealthy};
 pub use supervisor::Supervisor;

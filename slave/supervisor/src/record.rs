@@ -1,6 +1,6 @@
 //! What must survive the slave and the machine: counters, plans, and the incarnation that may be alive.
 
-use alloc::vec::Vec;
+use alloc::{string::String, vec::Vec};
 
 use minder_model::{Cause, Digest, ExitRecord, Generation, Incarnation, InstanceKey, Revision};
 use minicbor::{CborLen, Decode, Encode};
@@ -57,6 +57,21 @@ pub struct Record {
     /// The limit was reached and no run since then was a good one: one try at a time.
     #[n(15)]
     pub slow: bool,
+    /// The live incarnation is being ended for this; its end counts as a failure, also after a restart of the slave.
+    #[n(20)]
+    pub unhealthy: Option<Unhealthy>,
+}
+
+/// Why a running incarnation is ended by its supervisor.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, CborLen)]
+#[cbor(map)]
+pub struct Unhealthy {
+    /// A sentence for people.
+    #[n(0)]
+    pub sentence: String,
+    /// How long it ran well.
+    #[n(1)]
+    pub ran_ms: u64,
 }
 
 /// An incarnation that may be alive.
@@ -78,6 +93,10 @@ pub struct Live {
     /// It was asked to end.
     #[n(4)]
     pub stopping: bool,
+    /// When it was, on the machine's clock that only goes forward: a stop outlives a restart of the slave with what is
+    /// left of its grace. Means nothing after a reboot, when nothing lives either.
+    #[n(20)]
+    pub stop_mono_ms: Option<u64>,
 }
 
 /// What became of the last incarnation.
@@ -121,6 +140,7 @@ impl Record {
             signal_at: Revision::ZERO,
             exits: Vec::new(),
             slow: false,
+            unhealthy: None,
         }
     }
 }

@@ -1,10 +1,12 @@
 //! The restart policy: what follows an end that nobody asked for.
 
+use alloc::format;
+
 use minder_model::{Cause, ExitStatus, Restart, RestartPolicy, Signal, StartFailure};
 
 use crate::{
     event::Now,
-    record::{Outcome, Record},
+    record::{Outcome, Record, Unhealthy},
 };
 
 /// Signals that end a program as cleanly as exit 0: somebody closed its terminal, its pipe, or asked it to go.
@@ -16,16 +18,21 @@ pub(crate) fn after_end(
     policy: &Restart,
     status: ExitStatus,
     failure: Option<&StartFailure>,
+    unhealthy: Option<&Unhealthy>,
     ran_ms: u64,
     now: Now,
 ) -> (Outcome, Cause) {
-    let cause = failure.cloned().map_or(Cause::Ended(status), Cause::StartFailed);
-    if let (None, ExitStatus::Code(code)) = (failure, status)
+    let cause = match (failure, unhealthy) {
+        (Some(failure), _) => Cause::StartFailed(failure.clone()),
+        (None, Some(unhealthy)) => Cause::Unhealthy(unhealthy.sentence.clone()),
+        (None, None) => Cause::Ended(status),
+    };
+    if let (None, None, ExitStatus::Code(code)) = (failure, unhealthy, status)
         && policy.fatal_exit_codes.contains(&code)
     {
         return (Outcome::Fatal(0), Cause::FatalCode(code));
     }
-    let clean = failure.is_none() && is_clean(policy, status);
+    let clean = failure.is_none() && unhealthy.is_none() && is_clean(policy, status);
     let wants_restart = match policy.policy {
         RestartPolicy::Always => true,
         RestartPolicy::OnFailure => !clean,
@@ -34,6 +41,7 @@ pub(crate) fn after_end(
     if !wants_restart {
         return (Outcome::Exited, cause);
     }
+    let ran_ms = unhealthy.map_or(ran_ms, |unhealthy| unhealthy.ran_ms);
     let good_run = ran_ms >= policy.reset_after.0 && failure.is_none();
     if good_run {
         record.delay_ms = 0;
@@ -44,6 +52,9 @@ pub(crate) fn after_end(
         let next = policy.slow_retry.map_or(0, |wait| now.wall_ms + wait.0);
         let cause = match cause {
             Cause::StartFailed(failure) => Cause::StartFailed(failure),
+            Cause::Unhealthy(sentence) => {
+                Cause::Unhealthy(format!("{sentence}; restart limit of {} reached", policy.limit))
+            }
             _ => Cause::LimitReached(status, policy.limit),
         };
         return (Outcome::Fatal(next), cause);
@@ -66,6 +77,20 @@ pub(crate) fn in_window(record: &Record, policy: &Restart, now_wall_ms: u64) -> 
             let begin = now_wall_ms.saturating_sub(window.0);
             record.window.iter().filter(|at| **at > begin).count() as u32
         }
+    }
+}
+
+/// When a wait is over, on the clock that only goes forward. It is never longer than it was when it began, however far
+/// the wall clock was set back meanwhile.
+pub(crate) fn due(record: &Record, now: Now) -> Option<u64> {
+    let until = |at: u64| {
+        let whole_ms = at.saturating_sub(record.since_ms);
+        Some(now.mono_ms + at.saturating_sub(now.wall_ms).min(whole_ms))
+    };
+    match record.outcome {
+        Outcome::Fatal(0) | Outcome::Exited | Outcome::Stopped => None,
+        Outcome::Backoff(at) | Outcome::Fatal(at) => until(at),
+        Outcome::Pending => Some(now.mono_ms),
     }
 }
 
@@ -134,7 +159,7 @@ mod tests {
             (RestartPolicy::Never, signal("KILL"), false),
         ] {
             let policy = Restart { policy, success_exit_codes: vec![42], ..steady() };
-            let (outcome, _) = after_end(&mut record(), &policy, status, None, 5, now(1_000));
+            let (outcome, _) = after_end(&mut record(), &policy, status, None, None, 5, now(1_000));
             assert_eq!(matches!(outcome, Outcome::Backoff(_)), restarts, "{:?} {status}", policy.policy);
         }
     }
@@ -145,7 +170,7 @@ mod tests {
         let mut record = record();
         let mut waits = vec![];
         for ran_ms in [5, 5, 5, 5, 5, 5, 5, 5, 60_000, 5] {
-            match after_end(&mut record, &policy, ExitStatus::Code(1), None, ran_ms, now(0)).0 {
+            match after_end(&mut record, &policy, ExitStatus::Code(1), None, None, ran_ms, now(0)).0 {
                 Outcome::Backoff(wait) => waits.push(wait / 1_000),
                 other => panic!("{other:?}"),
             }
@@ -163,14 +188,14 @@ mod tests {
             ..steady()
         };
         let mut record = record();
-        let mut end = |at| after_end(&mut record, &policy, ExitStatus::Code(1), None, 0, now(at));
+        let mut end = |at| after_end(&mut record, &policy, ExitStatus::Code(1), None, None, 0, now(at));
         for at in [1, 2, 3] {
             assert_eq!(end(at).0, Outcome::Backoff(at));
         }
         assert_eq!(end(4), (Outcome::Fatal(60_004), Cause::LimitReached(ExitStatus::Code(1), 3)));
         assert_eq!(end(9_000).0, Outcome::Fatal(69_000));
         assert_eq!(end(20_000).0, Outcome::Fatal(80_000), "a slow try that fails is followed by a slow try");
-        let good = after_end(&mut record, &policy, ExitStatus::Code(1), None, 60_000, now(90_000)).0;
+        let good = after_end(&mut record, &policy, ExitStatus::Code(1), None, None, 60_000, now(90_000)).0;
         assert_eq!(good, Outcome::Backoff(90_000), "after a good run it counts anew");
     }
 
@@ -178,7 +203,8 @@ mod tests {
     fn a_failed_start_is_never_a_good_run() {
         let failure = StartFailure { step: "exec".into(), errno: 2, message: "no such file".into() };
         let mut record = record();
-        let mut end = |at| after_end(&mut record, &steady(), ExitStatus::Unknown, Some(&failure), 99_000, now(at)).0;
+        let mut end =
+            |at| after_end(&mut record, &steady(), ExitStatus::Unknown, Some(&failure), None, 99_000, now(at)).0;
         assert_eq!([end(0), end(0), end(0)], [1_000, 2_000, 4_000].map(Outcome::Backoff));
     }
 
@@ -187,7 +213,7 @@ mod tests {
         let policy =
             Restart { limit: 2, window: None, slow_retry: None, delay: Millis(10_000), factor: 100, ..steady() };
         let mut record = record();
-        let mut end = |at| after_end(&mut record, &policy, ExitStatus::Code(1), None, 0, now(at)).0;
+        let mut end = |at| after_end(&mut record, &policy, ExitStatus::Code(1), None, None, 0, now(at)).0;
         assert_eq!([end(0), end(1_000_000)], [Outcome::Backoff(10_000), Outcome::Backoff(1_010_000)]);
         assert_eq!(end(90_000_000), Outcome::Fatal(0));
     }
@@ -195,10 +221,10 @@ mod tests {
     #[test]
     fn fatal_codes_and_failed_starts_say_so() {
         let policy = Restart { fatal_exit_codes: vec![78], ..steady() };
-        let end = after_end(&mut record(), &policy, ExitStatus::Code(78), None, 0, now(0));
+        let end = after_end(&mut record(), &policy, ExitStatus::Code(78), None, None, 0, now(0));
         assert_eq!(end, (Outcome::Fatal(0), Cause::FatalCode(78)));
         let failure = StartFailure { step: "exec".into(), errno: 2, message: "no such file".into() };
-        let end = after_end(&mut record(), &policy, ExitStatus::Unknown, Some(&failure), 0, now(0));
+        let end = after_end(&mut record(), &policy, ExitStatus::Unknown, Some(&failure), None, 0, now(0));
         assert_eq!(end, (Outcome::Backoff(1_000), Cause::StartFailed(failure)));
     }
 

@@ -1,20 +1,21 @@
 //! The state machine. Facts come in by events; `settle` compares them with the wish and says what to do next.
 
+mod checks;
+mod stop;
+
 use alloc::{boxed::Box, vec, vec::Vec};
 
 use minder_model::{
     Cause, Digest, EXITS_KEPT_MAX, ExitRecord, Incarnation, InstanceStatus, Item, Phase, Restart, Revision, RunSpec,
-    Signal, Stop, Wanted,
+    Wanted,
 };
 
+use self::{checks::Checks, stop::Stopping};
 use crate::{
-    event::{Effect, Ended, Event, Now},
-    record::{Live, Outcome, Record},
+    event::{Effect, Ended, Event, Now, ProbeKind},
+    record::{Live, Outcome, Record, Unhealthy},
     restart,
 };
-
-/// A kill is asked for again after this time: the first word may have been lost with a shim or a connection.
-const KILL_AGAIN_MS: u64 = 5_000;
 
 /// One instance's supervisor.
 #[derive(Debug, Clone)]
@@ -24,6 +25,9 @@ pub struct Supervisor {
     fact: Fact,
     /// What the live incarnation runs, for its policies; absent when the slave lost it.
     live_spec: Option<RunSpec>,
+    checks: Checks,
+    /// Since when no process of the live incarnation is left: there is nothing to do to it any more.
+    left_mono_ms: Option<u64>,
 }
 
 /// What is wanted.
@@ -54,8 +58,8 @@ enum Fact {
     Starting,
     /// It runs.
     Up { pid: u32, started_at_ms: u64, since_mono_ms: u64, healthy: bool },
-    /// It is to end, and is killed at the deadline. Not yet asked when it has no pid yet: only a program that runs can be.
-    Stopping { pid: u32, started_at_ms: u64, kill_at_mono_ms: u64, killed: bool, why: Why },
+    /// It is to end.
+    Stopping { pid: u32, started_at_ms: u64, stopping: Stopping },
 }
 
 /// Why an incarnation is being ended.
@@ -64,12 +68,20 @@ enum Why {
     Operator,
     SpecChanged,
     Restart,
+    Unhealthy,
 }
 
 impl Supervisor {
     /// Supervises an instance that has just been assigned for the first time.
     pub fn new(record: Record) -> Self {
-        Self { record, wish: Wish::Unsaid, fact: Fact::Down { due_mono_ms: Some(0) }, live_spec: None }
+        Self {
+            record,
+            wish: Wish::Unsaid,
+            fact: Fact::Down { due_mono_ms: Some(0) },
+            live_spec: None,
+            checks: Checks::default(),
+            left_mono_ms: None,
+        }
     }
 
     /// Goes on with what was made durable. While an incarnation may be alive, nothing is done before
@@ -77,9 +89,9 @@ impl Supervisor {
     pub fn restore(record: Record, now: Now) -> Self {
         let fact = match record.live {
             Some(_) => Fact::Unclear,
-            None => Fact::Down { due_mono_ms: due(&record, now) },
+            None => Fact::Down { due_mono_ms: restart::due(&record, now) },
         };
-        Self { record, wish: Wish::Unsaid, fact, live_spec: None }
+        Self { record, wish: Wish::Unsaid, fact, live_spec: None, checks: Checks::default(), left_mono_ms: None }
     }
 
     /// What must be made durable on [`Effect::Save`].
@@ -112,11 +124,24 @@ impl Supervisor {
                 self.wish = Wish::Gone;
                 Vec::new()
             }
-            Event::Started { incarnation, pid, started_at_ms } => self.on_started(incarnation, pid, started_at_ms, now),
+            Event::Started { incarnation, pid, started_at_ms } => {
+                self.on_started(incarnation, pid, started_at_ms, now);
+                Vec::new()
+            }
             Event::TakenOver { incarnation, pid, started_at_ms, run_spec } => {
                 self.on_taken_over(incarnation, pid, started_at_ms, run_spec, now)
             }
             Event::Ended(ended) => self.on_ended(ended, now),
+            Event::Leaving { incarnation } => {
+                if self.is_live(incarnation) {
+                    self.left_mono_ms.get_or_insert(now.mono_ms);
+                }
+                Vec::new()
+            }
+            Event::Probed { incarnation, kind, number, answer } => {
+                self.on_probed(incarnation, kind, number, answer, now);
+                Vec::new()
+            }
             Event::Timer => Vec::new(),
         };
         effects.extend(self.settle(now));
@@ -127,9 +152,9 @@ impl Supervisor {
         self.live() == Some(incarnation)
     }
 
-    fn on_started(&mut self, incarnation: Incarnation, pid: u32, started_at_ms: u64, now: Now) -> Vec<Effect> {
+    fn on_started(&mut self, incarnation: Incarnation, pid: u32, started_at_ms: u64, now: Now) {
         if !self.is_live(incarnation) {
-            return Vec::new();
+            return;
         }
         match self.fact {
             Fact::Starting => {
@@ -139,15 +164,9 @@ impl Supervisor {
             Fact::Up { since_mono_ms, healthy, .. } => {
                 self.fact = Fact::Up { pid, started_at_ms, since_mono_ms, healthy };
             }
-            Fact::Stopping { pid: before, kill_at_mono_ms, killed, why, .. } => {
-                self.fact = Fact::Stopping { pid, started_at_ms, kill_at_mono_ms, killed, why };
-                if before == 0 && !killed {
-                    return vec![self.ask_to_end(incarnation)];
-                }
-            }
+            Fact::Stopping { stopping, .. } => self.fact = Fact::Stopping { pid, started_at_ms, stopping },
             Fact::Down { .. } | Fact::Unclear => {}
         }
-        Vec::new()
     }
 
     fn on_taken_over(
@@ -165,10 +184,17 @@ impl Supervisor {
         let ran_ms = now.wall_ms.saturating_sub(started_at_ms);
         let healthy = ran_ms >= self.healthy_after_ms();
         self.fact = Fact::Up { pid, started_at_ms, since_mono_ms: now.mono_ms.saturating_sub(ran_ms), healthy };
+        self.begin_checks_again(ran_ms);
         // An end that was asked for before the slave's restart is asked for again.
         match self.record.live {
             Some(live) if live.stopping => self.stop(Why::Operator, now),
-            Some(_) | None => Vec::new(),
+            Some(_) if self.record.unhealthy.is_some() => self.stop(Why::Unhealthy, now),
+            // Any other is decided on anew, with a grace of its own.
+            Some(live) => {
+                self.record.live = Some(Live { stop_mono_ms: None, ..live });
+                Vec::new()
+            }
+            None => Vec::new(),
         }
     }
 
@@ -176,35 +202,53 @@ impl Supervisor {
         if !self.is_live(ended.incarnation) {
             return Vec::new();
         }
-        let (requested, killed, why) = match self.fact {
-            Fact::Stopping { killed, why, .. } => (true, killed, Some(why)),
-            Fact::Unclear => (self.record.live.is_some_and(|live| live.stopping), false, None),
-            Fact::Starting | Fact::Up { .. } | Fact::Down { .. } => (false, false, None),
+        let stopping = match self.fact {
+            Fact::Stopping { stopping, .. } => Some(stopping),
+            Fact::Unclear | Fact::Starting | Fact::Up { .. } | Fact::Down { .. } => None,
         };
-        let generation = self.record.live.map_or(self.record.generation, |live| live.generation);
-        self.note_exit(&ended, generation, requested, killed);
+        // What was asked to end and is gone when its slave comes back has ended as it was asked to.
+        let asked_before = self.fact == Fact::Unclear && self.record.live.is_some_and(|live| live.stopping);
+        let why = stopping.map(|stopping| stopping.why);
+        let requested = asked_before || why.is_some_and(|why| why != Why::Unhealthy);
+        let unhealthy = self.record.unhealthy.take().filter(|_| !requested);
+        self.note_exit(&ended, requested, unhealthy.as_ref(), stopping, now);
         self.record.live = None;
         self.record.since_ms = now.wall_ms;
         let (outcome, cause) = match (requested, why) {
             (true, Some(Why::SpecChanged)) => (Outcome::Pending, Cause::SpecChanged),
             (true, Some(Why::Restart)) => (Outcome::Pending, Cause::Operator),
-            (true, Some(Why::Operator) | None) if killed => (Outcome::Stopped, Cause::KilledAfterGrace),
+            (true, Some(Why::Operator) | None) if stopping.is_some_and(|stopping| stopping.killed) => {
+                (Outcome::Stopped, Cause::KilledAfterGrace)
+            }
             (true, Some(Why::Operator) | None) => (Outcome::Stopped, Cause::Operator),
-            (false, _) => {
+            (false, _) | (true, Some(Why::Unhealthy)) => {
                 let policy = self.restart_policy();
                 let ran_ms = ended.ended_at_ms.saturating_sub(ended.started_at_ms);
                 let failure = ended.start_failure.as_ref();
-                restart::after_end(&mut self.record, &policy, ended.status, failure, ran_ms, now)
+                let unhealthy = unhealthy.as_ref();
+                restart::after_end(&mut self.record, &policy, ended.status, failure, unhealthy, ran_ms, now)
             }
         };
         self.record.outcome = outcome;
         self.record.cause = cause;
         self.live_spec = None;
-        self.fact = Fact::Down { due_mono_ms: due(&self.record, now) };
+        self.checks = Checks::default();
+        self.left_mono_ms = None;
+        self.fact = Fact::Down { due_mono_ms: restart::due(&self.record, now) };
         vec![Effect::Save]
     }
 
-    fn note_exit(&mut self, ended: &Ended, generation: minder_model::Generation, requested: bool, killed: bool) {
+    fn note_exit(
+        &mut self,
+        ended: &Ended,
+        requested: bool,
+        unhealthy: Option<&Unhealthy>,
+        stopping: Option<Stopping>,
+        now: Now,
+    ) {
+        let generation = self.record.live.map_or(self.record.generation, |live| live.generation);
+        // A hook after the end is no part of the stop.
+        let gone_mono_ms = self.left_mono_ms.unwrap_or(now.mono_ms);
         self.record.exits.push(ExitRecord {
             incarnation: ended.incarnation,
             generation,
@@ -215,7 +259,9 @@ impl Supervisor {
             cpu_ms: ended.cpu_ms,
             memory_peak_bytes: ended.memory_peak_bytes,
             requested,
-            killed_after_grace: killed,
+            killed_after_grace: stopping.is_some_and(|stopping| stopping.killed),
+            unhealthy: unhealthy.map(|unhealthy| unhealthy.sentence.clone()),
+            stop_ms: stopping.map(|stopping| gone_mono_ms.saturating_sub(stopping.since_mono_ms)),
         });
         let surplus = self.record.exits.len().saturating_sub(EXITS_KEPT_MAX);
         self.record.exits.drain(..surplus);
@@ -224,6 +270,7 @@ impl Supervisor {
     /// Brings wish and fact together: the one place where something is begun.
     fn settle(&mut self, now: Now) -> Vec<Effect> {
         match (&self.wish, self.fact) {
+            _ if self.left_mono_ms.is_some() => Vec::new(),
             (Wish::Unsaid, Fact::Down { .. } | Fact::Starting | Fact::Up { .. }) => self.settle_unsaid(now),
             (_, Fact::Unclear) => Vec::new(),
             (_, Fact::Stopping { .. }) => self.settle_stopping(now),
@@ -245,17 +292,6 @@ impl Supervisor {
     /// Before the first word after a restart only time passes; restarts wait for the assignment on disk.
     fn settle_unsaid(&mut self, now: Now) -> Vec<Effect> {
         self.become_healthy(now)
-    }
-
-    fn settle_stopping(&mut self, now: Now) -> Vec<Effect> {
-        let Fact::Stopping { kill_at_mono_ms, killed, .. } = &mut self.fact else { return Vec::new() };
-        if now.mono_ms < *kill_at_mono_ms {
-            return vec![Effect::WakeAt(*kill_at_mono_ms)];
-        }
-        *killed = true;
-        *kill_at_mono_ms = now.mono_ms + KILL_AGAIN_MS;
-        let wake = Effect::WakeAt(*kill_at_mono_ms);
-        self.live().map(|incarnation| Effect::KillTree { incarnation }).into_iter().chain([wake]).collect()
     }
 
     fn settle_down(&mut self, item: Item, due_mono_ms: Option<u64>, now: Now) -> Vec<Effect> {
@@ -320,6 +356,7 @@ impl Supervisor {
             spec: item.spec,
             launch: spec.launch,
             stopping: false,
+            stop_mono_ms: None,
         });
         self.live_spec = Some(spec.run_spec.clone());
         self.fact = Fact::Starting;
@@ -347,6 +384,7 @@ impl Supervisor {
         let mut effects = self.adopt_policy(item, live);
         effects.extend(self.send_signal(item, live.incarnation));
         effects.extend(self.become_healthy(now));
+        effects.extend(self.check(now));
         effects
     }
 
@@ -393,34 +431,6 @@ impl Supervisor {
         vec![Effect::Save]
     }
 
-    fn stop(&mut self, why: Why, now: Now) -> Vec<Effect> {
-        let Some(live) = self.record.live else { return Vec::new() };
-        let (pid, started_at_ms) = match self.fact {
-            Fact::Up { pid, started_at_ms, .. } => (pid, started_at_ms),
-            Fact::Starting => (0, 0),
-            Fact::Down { .. } | Fact::Unclear | Fact::Stopping { .. } => return Vec::new(),
-        };
-        let kill_at_mono_ms = now.mono_ms + self.stop_spec().grace.0;
-        self.record.live = Some(Live { stopping: why == Why::Operator, ..live });
-        self.record.since_ms = now.wall_ms;
-        self.fact = Fact::Stopping { pid, started_at_ms, kill_at_mono_ms, killed: false, why };
-        let ask = (pid != 0).then(|| self.ask_to_end(live.incarnation));
-        [Effect::Save].into_iter().chain(ask).chain([Effect::WakeAt(kill_at_mono_ms)]).collect()
-    }
-
-    /// The first word of a stop. Where it is KILL, that means the whole tree, as at the end of every grace.
-    fn ask_to_end(&self, incarnation: Incarnation) -> Effect {
-        let stop = self.stop_spec();
-        match stop.signal == Signal::KILL {
-            true => Effect::KillTree { incarnation },
-            false => Effect::Signal { incarnation, signal: stop.signal, scope: stop.scope, then_continue: true },
-        }
-    }
-
-    fn stop_spec(&self) -> Stop {
-        self.live_spec.as_ref().map_or_else(Stop::default, |spec| spec.spec().stop.clone())
-    }
-
     fn forget_restarts(&mut self) {
         self.record.restarts = 0;
         self.record.window.clear();
@@ -444,6 +454,7 @@ impl Supervisor {
     /// How the instance looks now.
     pub fn status(&self, now: Now) -> InstanceStatus {
         let (pid, started_at_ms) = match self.fact {
+            _ if self.left_mono_ms.is_some() => (0, 0),
             Fact::Up { pid, started_at_ms, .. } | Fact::Stopping { pid, started_at_ms, .. } => (pid, started_at_ms),
             Fact::Down { .. } | Fact::Unclear | Fact::Starting => (0, 0),
         };
@@ -455,7 +466,7 @@ impl Supervisor {
             key: self.record.key.clone(),
             phase: self.phase(),
             cause: self.cause(),
-            since_ms: self.record.since_ms,
+            since_ms: self.since_ms(),
             generation,
             spec,
             incarnation: self.record.incarnation,
@@ -471,14 +482,17 @@ impl Supervisor {
             retry_at: self.record.retry_at,
             signal_at: self.record.signal_at,
             exits: self.record.exits.clone(),
+            health: self.checked(ProbeKind::Health),
+            ready: self.checked(ProbeKind::Ready),
         }
     }
 
     fn phase(&self) -> Phase {
         match (self.fact, self.record.outcome) {
             (Fact::Unclear, _) => Phase::Unknown,
+            (Fact::Starting | Fact::Up { .. }, _) if self.left_mono_ms.is_some() => Phase::Stopping,
             (Fact::Starting | Fact::Up { healthy: false, .. }, _) => Phase::Starting,
-            (Fact::Up { healthy: true, .. }, _) => Phase::Running,
+            (Fact::Up { healthy: true, .. }, _) => self.running_phase(),
             (Fact::Stopping { .. }, _) => Phase::Stopping,
             (Fact::Down { .. }, Outcome::Pending) => Phase::Pending,
             (Fact::Down { .. }, Outcome::Stopped) => Phase::Stopped,
@@ -491,24 +505,14 @@ impl Supervisor {
     fn cause(&self) -> Cause {
         match self.fact {
             Fact::Down { .. } if self.missing_spec().is_some() => Cause::SpecMissing,
-            Fact::Stopping { why: Why::SpecChanged, .. } => Cause::SpecChanged,
+            Fact::Stopping { stopping: Stopping { killed: true, .. }, .. } => Cause::KilledAfterGrace,
+            Fact::Stopping { stopping: Stopping { why: Why::SpecChanged, .. }, .. } => Cause::SpecChanged,
+            Fact::Stopping { stopping: Stopping { why: Why::Unhealthy, .. }, .. } => {
+                self.record.unhealthy.as_ref().map_or(Cause::Wanted, |why| Cause::Unhealthy(why.sentence.clone()))
+            }
             Fact::Stopping { .. } => Cause::Operator,
-            Fact::Up { healthy: true, .. } => Cause::Wanted,
+            Fact::Up { healthy: true, .. } => self.running_cause(),
             Fact::Down { .. } | Fact::Unclear | Fact::Starting | Fact::Up { .. } => self.record.cause.clone(),
         }
-    }
-}
-
-/// When a wait is over, on the clock that only goes forward. It is never longer than it was when it began, however far
-/// the wall clock was set back meanwhile.
-fn due(record: &Record, now: Now) -> Option<u64> {
-    let until = |at: u64| {
-        let whole_ms = at.saturating_sub(record.since_ms);
-        Some(now.mono_ms + at.saturating_sub(now.wall_ms).min(whole_ms))
-    };
-    match record.outcome {
-        Outcome::Fatal(0) | Outcome::Exited | Outcome::Stopped => None,
-        Outcome::Backoff(at) | Outcome::Fatal(at) => until(at),
-        Outcome::Pending => Some(now.mono_ms),
     }
 }

@@ -112,6 +112,7 @@ impl World {
                         self.end(incarnation, ExitStatus::Signal(signal, false));
                     }
                 }
+                Effect::Probe { .. } => unreachable!("nothing here has checks"),
                 Effect::KillTree { .. } if self.deaf_to_kills > 0 => self.deaf_to_kills -= 1,
                 Effect::KillTree { incarnation } => self.end(incarnation, ExitStatus::Signal(Signal::KILL, false)),
                 Effect::WakeAt(at) => {

@@ -95,7 +95,18 @@ async fn every_end_says_why() {
     let mut looping = spec("looping", "/bin/sh", &["-c", "exit 3"]);
     looping.restart.delay = Millis(10);
     looping.restart.limit = 3;
+    let lines = stage.folder.path().join("lines.env");
+    fs::write(&lines, "A=1\nnonsense\n").unwrap();
+    let mut badly = spec("badly", "/bin/sleep", &["1000"]);
+    badly.env_files = vec!["-/no/such.env".into(), lines.to_str().unwrap().into()];
+    let mut unfiled = spec("unfiled", "/bin/sleep", &["1000"]);
+    unfiled.env_files = vec!["/no/${name}.env".into()];
+    let mut boundless = spec("boundless", "/bin/sleep", &["1000"]);
+    boundless.limits.insert("nofile".into(), minder_model::Limit { soft: Some(9 << 40), hard: Some(9 << 40) });
     let specs = [
+        never(badly),
+        never(unfiled),
+        never(boundless),
         never(spec("code", "/bin/sh", &["-c", "exit 7"])),
         never(spec("signal", "/bin/sh", &["-c", "kill -9 $$"])),
         never(spec("missing", "/no/such/program", &[])),
@@ -115,6 +126,9 @@ async fn every_end_says_why() {
         ("unfit", "exec", 13, "/etc/passwd"),
         ("nobody", "user", 2, "no such user: no-such-user"),
         ("nowhere", "working_directory", 2, "/no/such/folder"),
+        ("badly", "env_files", 0, "lines.env: line 2: no KEY=VALUE"),
+        ("unfiled", "env_files", 2, "env_files: /no/unfiled.env: No such file"),
+        ("boundless", "limits", 1, "limits.nofile 9895604649984: Operation not permitted"),
     ] {
         let key = format!("{name}:1");
         let failure = stage.until(name, |stage| stage.seen.get(&key)?.exits.first()?.start_failure.clone()).await;

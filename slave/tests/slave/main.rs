@@ -3,9 +3,14 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod at_most_one;
+mod checks;
 mod fence;
+mod files;
+mod hooks;
 mod life;
 mod logs;
 mod many;
 mod stage;
+mod stop;
 mod takeover;
+mod upgrade;

@@ -65,8 +65,26 @@ impl slave_server::Slave for Service {
     }
 }
 
+/// The programs of one version.
+#[derive(Debug, Clone)]
+pub struct Programs {
+    pub slave: PathBuf,
+    pub shim: PathBuf,
+}
+
+impl Programs {
+    /// Those of this version. The shim lies beside the slave; `cargo build` makes both.
+    pub fn present() -> Self {
+        let slave = PathBuf::from(env!("CARGO_BIN_EXE_minder-slave"));
+        let shim = slave.with_file_name("minder-shim");
+        assert!(shim.exists(), "there is no {}; say cargo build first", shim.display());
+        Self { slave, shim }
+    }
+}
+
 /// A pretended manager with one slave.
 pub struct Stage {
+    pub programs: Programs,
     pub folder: tempfile::TempDir,
     address: String,
     streams: mpsc::Receiver<Attended>,
@@ -84,6 +102,16 @@ pub struct Stage {
 
 impl Stage {
     pub async fn set() -> Self {
+        Self::set_with("").await
+    }
+
+    /// With further lines in the slave's configuration.
+    pub async fn set_with(configuration: &str) -> Self {
+        Self::set_by(Programs::present(), configuration).await
+    }
+
+    /// By programs of another version.
+    pub async fn set_by(programs: Programs, configuration: &str) -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let (attended, streams) = mpsc::channel(8);
@@ -94,9 +122,10 @@ impl Stage {
         let incoming = tonic::transport::server::TcpIncoming::from(listener).with_nodelay(Some(true));
         tokio::spawn(server.serve_with_incoming(incoming));
         let folder = tempfile::tempdir().unwrap();
-        fs::write(folder.path().join("slave.toml"), "heartbeat_interval_ms = 200\nmachine_interval_ms = 200\n")
-            .unwrap();
+        let configuration = format!("heartbeat_interval_ms = 200\nmachine_interval_ms = 200\n{configuration}");
+        fs::write(folder.path().join("slave.toml"), configuration).unwrap();
         let mut stage = Self {
+            programs,
             folder,
             address,
             streams,
@@ -135,9 +164,9 @@ impl Stage {
     }
 
     pub fn command(&self, managers: &str) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_minder-slave"));
+        let mut command = Command::new(&self.programs.slave);
         command.arg("--config").arg(self.folder.path().join("slave.toml"));
-        command.args(["--name", "h", "--managers", managers, "--shim"]).arg(shim());
+        command.args(["--name", "h", "--managers", managers, "--shim"]).arg(&self.programs.shim);
         command.arg("--data").arg(self.data());
         command
     }
@@ -340,6 +369,16 @@ pub fn is_alive(pid: u32) -> bool {
     stat.rsplit(')').next().and_then(|rest| rest.trim_start().chars().next()).is_some_and(|state| state != 'Z')
 }
 
+/// Processes that were given this as a variable of their environment, and what they have become since.
+pub fn marked(variable: &str) -> Vec<u32> {
+    let has = |pid: &u32| {
+        let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        environment.split(|byte| *byte == 0).any(|one| one == variable.as_bytes())
+    };
+    let pids = fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.filter(has).filter(|pid| is_alive(*pid)).collect()
+}
+
 /// Waits for something that no report tells.
 pub async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let begin = std::time::Instant::now();
@@ -347,13 +386,6 @@ pub async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
         assert!(begin.elapsed() < DEADLINE, "not in time: {what}");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-}
-
-/// The shim lies beside the slave; `cargo build` makes both.
-fn shim() -> PathBuf {
-    let shim = Path::new(env!("CARGO_BIN_EXE_minder-slave")).with_file_name("minder-shim");
-    assert!(shim.exists(), "there is no {}; say cargo build first", shim.display());
-    shim
 }
 
 pub fn host() -> HostName {

@@ -77,6 +77,11 @@ pub(super) fn join(path: &str, field: &str) -> String {
 
 /// What to say of a key that nobody knows.
 pub(super) fn unknown_key(key: &str, known: &[&str]) -> String {
+    if matches!(key, "secret" | "secrets") {
+        return "secrets do not exist yet; keep the value in a file on the host that only the process' user can read, and \
+                name that in env_files"
+            .into();
+    }
     format!("unknown key{}", nearest_and_known(key, known))
 }
 

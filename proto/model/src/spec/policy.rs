@@ -121,12 +121,31 @@ pub struct Stop {
     /// How long the process may take.
     #[n(2)]
     pub grace: Millis,
+    /// Further signals to a process that has not ended yet, in the order of their times, all within the grace. Each
+    /// goes to the same scope and is followed by CONT.
+    #[n(3)]
+    #[cbor(skip_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub escalation: Vec<StopStep>,
 }
 
 impl Default for Stop {
     fn default() -> Self {
-        Self { signal: Signal::TERM, scope: StopScope::Main, grace: Millis::from_secs(10) }
+        Self { signal: Signal::TERM, scope: StopScope::Main, grace: Millis::from_secs(10), escalation: Vec::new() }
     }
+}
+
+/// One further signal of a stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode, CborLen, Serialize, Deserialize)]
+#[cbor(map)]
+#[serde(deny_unknown_fields)]
+pub struct StopStep {
+    /// The signal.
+    #[n(0)]
+    pub signal: Signal,
+    /// Sent this long after the first signal.
+    #[n(1)]
+    pub after: Millis,
 }
 
 /// When a started process counts as running.
@@ -137,11 +156,16 @@ pub struct Start {
     /// STARTING becomes RUNNING after being alive this long.
     #[n(0)]
     pub healthy_after: Millis,
+    /// A start that is not RUNNING within this (READY, where there is a `ready`) is ended and counts as a failed one;
+    /// absent means any time will do.
+    #[n(1)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<Millis>,
 }
 
 impl Default for Start {
     fn default() -> Self {
-        Self { healthy_after: Millis::from_secs(1) }
+        Self { healthy_after: Millis::from_secs(1), timeout: None }
     }
 }
 

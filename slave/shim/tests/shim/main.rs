@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod end;
+mod given;
 mod output;
 mod slave;
 mod start;

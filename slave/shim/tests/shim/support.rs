@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::{self, Read, Write},
-    os::unix::net::UnixStream,
+    os::unix::{fs::chown, net::UnixStream, process::CommandExt},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     thread::sleep,
@@ -47,19 +47,42 @@ pub fn program(command: &str) -> Launch {
 }
 
 pub fn spawn(folder: &Path) -> Child {
-    let quiet = || Stdio::null();
-    Command::new(env!("CARGO_BIN_EXE_minder-shim"))
-        .arg(folder)
-        .stdin(quiet())
-        .stdout(quiet())
-        .stderr(quiet())
-        .spawn()
-        .unwrap()
+    command(Path::new(SHIM), folder).spawn().unwrap()
 }
+
+const SHIM: &str = env!("CARGO_BIN_EXE_minder-shim");
+
+fn command(shim: &Path, folder: &Path) -> Command {
+    let mut command = Command::new(shim);
+    command.arg(folder).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command
+}
+
+/// A user without any rights of its own.
+pub const NOBODY: u32 = 65_534;
 
 impl Shim {
     /// Starts one with its logs in the bundle and connects.
-    pub fn start(mut launch: Launch) -> Self {
+    pub fn start(launch: Launch) -> Self {
+        Self::start_by(launch, spawn)
+    }
+
+    /// Starts one that is not root: as the user of this test, or as nobody where that is root.
+    pub fn start_without_rights(launch: Launch) -> Self {
+        Self::start_by(launch, |folder| match is_root() {
+            false => spawn(folder),
+            true => {
+                chown(folder, Some(NOBODY), Some(NOBODY)).unwrap();
+                // The program itself may lie where nobody may look. Copied by another process: a file that this one had
+                // open for writing could be held so by what another test forks, and then not be executed.
+                let shim = folder.join("shim");
+                assert!(Command::new("cp").arg(SHIM).arg(&shim).status().unwrap().success());
+                command(&shim, folder).uid(NOBODY).gid(NOBODY).spawn().unwrap()
+            }
+        })
+    }
+
+    fn start_by(mut launch: Launch, spawn: impl FnOnce(&Path) -> Child) -> Self {
         let folder = tempfile::tempdir().unwrap();
         if launch.log_directory.is_empty() {
             launch.log_directory = folder.path().join("logs").into_os_string().into_encoded_bytes();

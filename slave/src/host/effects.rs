@@ -1,0 +1,104 @@
+//! What supervisors ask for, carried out after the sync: starts, signals, kills.
+
+use std::path::Path;
+
+use minder_model::{Hooks, Incarnation, InstanceKey, Signal, StartFailure, StopScope};
+use minder_shim::protocol::{Request, Scope};
+use minder_supervisor::Effect;
+
+use super::Host;
+use crate::os::{
+    files::{RenderedFile, render},
+    hook,
+    incarnation::{News, What},
+    launch::{Place, launch},
+};
+
+impl Host {
+    /// Does what a supervisor asks for, once what it rests on is durable.
+    pub(super) fn carry_out(&mut self, key: &InstanceKey, effect: Effect) {
+        match effect {
+            Effect::Spawn { incarnation, generation, run_spec } => {
+                let files = self.folders.bundle(key, incarnation).files();
+                let place = Place {
+                    host: &self.settings.name,
+                    key,
+                    generation,
+                    incarnation,
+                    revision: self.ledger.assignment().revision,
+                    files: Some(files.as_path()).filter(|_| !run_spec.spec().files.is_empty()),
+                };
+                let leaf = self.cgroups.leaf(key, incarnation);
+                let launch = launch(&run_spec, &place, &self.folders.logs(key), &leaf);
+                let hooks = hook::all_filled(&run_spec.spec().hooks, &place);
+                let files = render(run_spec.spec(), &place);
+                self.spawn(key, incarnation, &launch.encode(), &leaf, hooks, files);
+            }
+            Effect::Signal { incarnation, signal, scope, then_continue: false } => {
+                self.request(key, incarnation, signal_request(signal, scope));
+            }
+            // So a stop begins.
+            Effect::Signal { incarnation, signal, scope, then_continue: true } => {
+                let requests = [signal, Signal::CONT].map(|signal| signal_request(signal, scope));
+                self.ask_to_end(key, incarnation, requests.into());
+            }
+            Effect::KillTree { incarnation } => self.request(key, incarnation, Request::KillTree),
+            Effect::Forget => {
+                self.units.remove(key);
+                self.changed.insert(key.clone());
+                self.folders.forget(key);
+            }
+            // Done when the step gave them.
+            Effect::Save | Effect::WakeAt(_) | Effect::Probe { .. } => {}
+        }
+    }
+
+    fn spawn(
+        &mut self,
+        key: &InstanceKey,
+        incarnation: Incarnation,
+        launch: &[u8],
+        leaf: &Path,
+        hooks: Hooks,
+        files: Vec<RenderedFile>,
+    ) {
+        let (sender, attendant) = self.attendant(key, incarnation, leaf.into(), hooks);
+        let prepared = attendant.bundle.create(launch).and_then(|()| self.cgroups.create(leaf));
+        if let Some(unit) = self.units.get_mut(key) {
+            unit.requests = Some(sender);
+        }
+        match prepared {
+            Ok(()) => drop(tokio::spawn(attendant.start(files))),
+            Err(error) => {
+                let failure = StartFailure {
+                    step: "bundle".into(),
+                    errno: error.raw_os_error().unwrap_or_default(),
+                    message: format!("cannot prepare {}: {error}", attendant.bundle.path().display()),
+                };
+                let news = News { key: key.clone(), incarnation, what: What::NoShim(failure) };
+                let sender = self.news_sender.clone();
+                // Sent from a task of its own: this one empties the queue.
+                tokio::spawn(async move { sender.send(news).await });
+            }
+        }
+    }
+
+    pub(super) fn request(&self, key: &InstanceKey, incarnation: Incarnation, request: Request) {
+        let Some(unit) = self.units.get(key) else { return };
+        let same = unit.supervisor.live() == Some(incarnation);
+        if let Some(requests) = unit.requests.as_ref().filter(|_| same)
+            && requests.try_send(request).is_err()
+        {
+            tracing::warn!(instance = %key, "its shim takes no requests");
+        }
+    }
+}
+
+fn signal_request(signal: Signal, scope: StopScope) -> Request {
+    let scope = match scope {
+        StopScope::Main => Scope::Main,
+        StopScope::Group => Scope::Group,
+        StopScope::All => Scope::All,
+    };
+    Request::Signal { signal: signal.number(), scope }
+}
