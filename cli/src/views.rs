@@ -135,7 +135,18 @@ pub struct ExitView {
     pub how: String,
     pub started_at_ms: u64,
     pub ended_at_ms: u64,
+    pub lived_ms: u64,
+    pub cpu_ms: u64,
+    pub memory_peak_bytes: u64,
     pub requested: bool,
+    pub killed_after_grace: bool,
+    pub oom_kills: u32,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub start_failure_step: String,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub last_stdout: String,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub last_stderr: String,
 }
 
 impl InstanceView {
@@ -192,21 +203,25 @@ pub fn phase(instance: &v1::Instance) -> &'static str {
 }
 
 impl ExitView {
-    fn new(exit: &v1::ExitRecord) -> Self {
-        let how = match &exit.start_failure {
-            Some(failure) => format!("cannot start: {}", failure.message),
-            None => {
-                let ended = status::exit_status_from_wire(exit.status.unwrap_or_default());
-                ended.unwrap_or(ExitStatus::Unknown).to_string()
-            }
-        };
+    pub fn new(exit: &v1::ExitRecord) -> Self {
+        // A slave of a newer version may say what this one has no word for.
+        let how = status::exit_record_from_wire(exit.clone())
+            .map_or_else(|_| ExitStatus::Unknown.to_string(), |exit| exit.to_string());
         Self {
             incarnation: exit.incarnation,
             generation: exit.generation,
             how,
             started_at_ms: exit.started_at_ms,
             ended_at_ms: exit.ended_at_ms,
+            lived_ms: exit.ended_at_ms.saturating_sub(exit.started_at_ms),
+            cpu_ms: exit.cpu_ms,
+            memory_peak_bytes: exit.memory_peak_bytes,
             requested: exit.requested,
+            killed_after_grace: exit.killed_after_grace,
+            oom_kills: exit.oom_kills,
+            start_failure_step: exit.start_failure.as_ref().map(|failure| failure.step.clone()).unwrap_or_default(),
+            last_stdout: exit.last_stdout.clone(),
+            last_stderr: exit.last_stderr.clone(),
         }
     }
 }

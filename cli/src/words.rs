@@ -20,6 +20,15 @@ pub fn age(ms: u64) -> String {
     }
 }
 
+/// A time that may be short: `7ms`, `1.5s`, and from a minute on as [`age`].
+pub fn lived(ms: u64) -> String {
+    match ms {
+        0..1_000 => format!("{ms}ms"),
+        1_000..60_000 => format!("{}.{}s", ms / 1_000, ms % 1_000 / 100),
+        _ => age(ms),
+    }
+}
+
 /// How long ago a stamp was; empty for none.
 pub fn since(stamp_ms: u64) -> String {
     if stamp_ms == 0 { String::new() } else { age(now_ms().saturating_sub(stamp_ms)) }
@@ -87,6 +96,7 @@ mod tests {
     #[test]
     fn numbers_read_well() {
         assert_eq!([0, 59_999, 60_000, 7_500_000, 90_000_000].map(age), ["0s", "59s", "1m00s", "2h05m", "1d01h"]);
+        assert_eq!([0, 999, 1_550, 59_999, 60_000].map(lived), ["0ms", "999ms", "1.5s", "59.9s", "1m00s"]);
         assert_eq!([0, 1_023, 1_536, 12 << 20, 3 << 40].map(bytes), ["0B", "1023B", "1.5K", "12M", "3.0T"]);
         assert_eq!([0, 7, 1_234].map(cpu), ["0.0%", "0.7%", "123.4%"]);
         assert_eq!(time(951_782_399_000), "2000-02-28T23:59:59Z");

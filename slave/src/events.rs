@@ -70,8 +70,29 @@ impl Events {
     }
 }
 
+/// Longest piece of a program's own words in an event.
+const SAID_CHARS_MAX: usize = 160;
+
+/// How the last incarnation went, for an event that tells of its end: how long it lived and what it said last.
+fn end_of(status: &InstanceStatus) -> String {
+    let Some(exit) = status.exits.last().filter(|exit| exit.incarnation == status.incarnation) else {
+        return String::new();
+    };
+    let lived = match exit.start_failure {
+        Some(_) => String::new(),
+        None => format!(" after {}", Millis(exit.lived_ms())),
+    };
+    match exit.last_output.last_line() {
+        Some(line) if !exit.requested => {
+            let said: String = line.chars().filter(|c| !c.is_control()).take(SAID_CHARS_MAX).collect();
+            format!("{lived}, last said {said:?}")
+        }
+        Some(_) | None => lived,
+    }
+}
+
 fn sentence(status: &InstanceStatus) -> String {
-    let cause = status.cause.to_string();
+    let cause = format!("{}{}", status.cause, end_of(status));
     let wait = Millis(status.next_start_ms.saturating_sub(wall_ms()) / 100 * 100);
     match status.phase {
         Phase::Starting => format!("starting, incarnation {}", status.incarnation),
@@ -80,7 +101,7 @@ fn sentence(status: &InstanceStatus) -> String {
         Phase::Fatal if status.next_start_ms > 0 => format!("given up: {cause}; one more try in {wait}"),
         Phase::Fatal => format!("given up: {cause}"),
         Phase::Exited => format!("ended: {cause}"),
-        Phase::Stopping => format!("stopping {cause}"),
+        Phase::Stopping => format!("stopping {}", status.cause),
         Phase::Stopped => format!("stopped {cause}"),
         Phase::Pending | Phase::Lost | Phase::Unknown => status.phase.word().to_lowercase(),
     }

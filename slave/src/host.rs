@@ -304,7 +304,7 @@ impl Host {
             What::Running(record) => {
                 Event::Started { incarnation, pid: record.main_pid, started_at_ms: record.started_at_ms }
             }
-            What::Over(record) => Event::Ended(ended(incarnation, record.as_ref(), self.run_spec_of(&key).as_ref())),
+            What::Over(over) => Event::Ended(ended(incarnation, &over, self.run_spec_of(&key).as_ref())),
             What::NoShim(failure) => Event::Ended(failed(incarnation, failure)),
         };
         let over = matches!(event, Event::Ended(_));

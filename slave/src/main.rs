@@ -79,7 +79,6 @@ async fn run(settings: Settings) -> ExitCode {
     };
     let settings = Arc::new(settings);
     let cgroups = Cgroups::find(&settings.data, settings.supervision);
-    cgroups.sweep();
     let facts = machine::facts(cgroups.level());
     let events = Arc::new(Events::new());
     let (host, handle) = match Host::begin(settings.clone(), ledger, cgroups, events.clone()) {

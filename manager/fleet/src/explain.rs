@@ -35,13 +35,14 @@ fn history(status: &InstanceStatus, spec: &Spec, now_ms: u64) -> Vec<String> {
     let mut sentences = Vec::new();
     if let Some(exit) = status.exits.last() {
         let ago = Millis(now_ms.saturating_sub(exit.ended_at_ms) / 1_000 * 1_000);
-        let lived = Millis(exit.ended_at_ms.saturating_sub(exit.started_at_ms));
-        let how = match &exit.start_failure {
-            Some(failure) => format!("could not start ({}: {})", failure.step, failure.message),
-            None => format!("ended with {} after {lived}", exit.status),
+        let lived = match exit.start_failure {
+            Some(_) => String::new(),
+            None => format!(" after {}", Millis(exit.lived_ms())),
         };
-        let asked = if exit.requested { ", as it was asked to" } else { "" };
-        sentences.push(format!("Its incarnation {} {how}{asked}, {ago} ago.", exit.incarnation));
+        sentences.push(format!("Its incarnation {} ended{lived}, {ago} ago: {exit}.", exit.incarnation));
+        if let Some(line) = exit.last_output.last_line().filter(|_| !exit.requested) {
+            sentences.push(format!("The last it said was {line:?}."));
+        }
     }
     if status.restarts > 0 {
         let limit = spec.restart.limit;

@@ -15,6 +15,6 @@ mod view;
 
 pub use condition::{Condition, SilenceLimits};
 pub use explain::explain;
-pub use observed::{Observed, PhaseChange};
+pub use observed::{Observed, PhaseChange, Reported};
 pub use session::{Effect, Event, Hello, Session};
 pub use view::{Shown, show};

@@ -12,6 +12,7 @@ mod assignment;
 mod check;
 mod digest;
 mod duration;
+mod exits;
 mod id;
 mod limits;
 mod machine;
@@ -26,6 +27,7 @@ pub use assignment::{Assignment, AssignmentDelta, DeltaError, Item, SignalOrder,
 pub use check::{FieldError, FieldErrors, check_labels, check_spec, warnings};
 pub use digest::Digest;
 pub use duration::Millis;
+pub use exits::{exits_added, note_exit};
 pub use id::{
     BootId, ClusterId, Generation, HostName, IdError, Incarnation, InstanceKey, InstanceRef, ManagerId, ProcessName,
     RequestId, Revision,
@@ -33,7 +35,7 @@ pub use id::{
 pub use limits::*;
 pub use machine::{Disk, MachineFacts, MachineUsage, NetworkInterface, ProcessUsage, SupervisionLevel};
 pub use reconcile::{Owed, OwedWhy, owed_by, reconcile};
-pub use report::{Cause, ExitRecord, ExitStatus, InstanceStatus, Phase, StartFailure};
+pub use report::{Asked, Cause, ExitRecord, ExitStatus, InstanceStatus, LastOutput, Phase, StartFailure};
 pub use selection::{Selection, SelectionError};
 pub use signal::Signal;
 pub use size::Bytes;

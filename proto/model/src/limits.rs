@@ -47,3 +47,18 @@ pub const LOG_FILES_MAX: u32 = 100;
 pub const REQUESTS_REMEMBERED_MAX: usize = 65_536;
 /// Exits kept per instance on its slave and shown by `status`.
 pub const EXITS_KEPT_MAX: usize = 10;
+/// The latest exits whose last output is kept as well: enough to see whether it is the same trouble each time, and few
+/// enough that a full report of [`HOST_INSTANCES_MAX`] instances stays below [`MESSAGE_BYTES_MAX`].
+pub const EXITS_WITH_OUTPUT_MAX: usize = 3;
+/// Last lines kept of each stream of an ended incarnation.
+pub const LAST_OUTPUT_LINES: usize = 4;
+/// And their bytes: as many lines of a terminal's width.
+pub const LAST_OUTPUT_BYTES_MAX: usize = 320;
+/// Smallest memory limit: below this no program gets as far as its first line.
+pub const MEMORY_LIMIT_BYTES_MIN: u64 = 1024 * 1024;
+/// Smallest processor limit, in thousandths of a core: the kernel gives no less than 1 ms in 100.
+pub const CPU_LIMIT_MILLICORES_MIN: u32 = 10;
+/// Largest processor limit, in thousandths of a core; no machine has more.
+pub const CPU_LIMIT_MILLICORES_MAX: u32 = 10_000_000;
+/// Largest limit on the number of processes and threads: the kernel's own.
+pub const PIDS_LIMIT_MAX: u32 = 4_194_304;

@@ -1,8 +1,9 @@
 //! What is seen: statuses of instances, facts and use of machines.
 
 use minder_model::{
-    Cause, Digest, Disk, ExitRecord, ExitStatus, Generation, Incarnation, InstanceKey, InstanceStatus, MachineFacts,
-    MachineUsage, NetworkInterface, Phase, ProcessName, ProcessUsage, Revision, Signal, StartFailure, SupervisionLevel,
+    Asked, Cause, Digest, Disk, ExitRecord, ExitStatus, Generation, Incarnation, InstanceKey, InstanceStatus,
+    LastOutput, MachineFacts, MachineUsage, NetworkInterface, Phase, ProcessName, ProcessUsage, Revision, Signal,
+    StartFailure, SupervisionLevel, exits_added,
 };
 
 use crate::v1;
@@ -75,6 +76,18 @@ pub fn instance_status_to_wire(status: &InstanceStatus) -> v1::InstanceStatus {
         retry_at: status.retry_at.0,
         signal_at: status.signal_at.0,
         exits: status.exits.iter().map(exit_record_to_wire).collect(),
+        exits_added: false,
+    }
+}
+
+/// A status on the wire for whoever has been told `before`: of its exits only those that are new.
+pub fn instance_status_to_wire_since(before: &InstanceStatus, status: &InstanceStatus) -> v1::InstanceStatus {
+    match exits_added(&before.exits, &status.exits) {
+        Some(exits) => {
+            let told = InstanceStatus { exits, ..status.clone() };
+            v1::InstanceStatus { exits_added: true, ..instance_status_to_wire(&told) }
+        }
+        None => instance_status_to_wire(status),
     }
 }
 
@@ -117,6 +130,7 @@ pub fn exit_status_to_wire(status: &ExitStatus) -> v1::ExitStatus {
         }
         ExitStatus::Unknown => Kind::Unknown(true),
         ExitStatus::Reboot => Kind::Reboot(true),
+        ExitStatus::OutOfMemory => Kind::OutOfMemory(true),
     };
     v1::ExitStatus { kind: Some(kind) }
 }
@@ -134,6 +148,7 @@ pub fn exit_status_from_wire(wire: v1::ExitStatus) -> Result<ExitStatus, StatusE
             ExitStatus::Signal(signal, exit.core_dumped)
         }
         Some(Kind::Reboot(_)) => ExitStatus::Reboot,
+        Some(Kind::OutOfMemory(_)) => ExitStatus::OutOfMemory,
         Some(Kind::Unknown(_)) | None => ExitStatus::Unknown,
     })
 }
@@ -187,7 +202,8 @@ fn start_failure_from_wire(wire: v1::StartFailure) -> StartFailure {
     StartFailure { step: wire.step, errno: wire.errno, message: wire.message }
 }
 
-fn exit_record_to_wire(record: &ExitRecord) -> v1::ExitRecord {
+/// One ended incarnation on the wire.
+pub fn exit_record_to_wire(record: &ExitRecord) -> v1::ExitRecord {
     v1::ExitRecord {
         incarnation: record.incarnation.0,
         generation: record.generation.0,
@@ -199,10 +215,34 @@ fn exit_record_to_wire(record: &ExitRecord) -> v1::ExitRecord {
         memory_peak_bytes: record.memory_peak_bytes,
         requested: record.requested,
         killed_after_grace: record.killed_after_grace,
+        asked: asked_to_wire(record.asked).into(),
+        oom_kills: record.oom_kills,
+        last_stdout: record.last_output.stdout.clone(),
+        last_stderr: record.last_output.stderr.clone(),
     }
 }
 
-fn exit_record_from_wire(wire: v1::ExitRecord) -> Result<ExitRecord, StatusError> {
+fn asked_to_wire(asked: Asked) -> v1::Asked {
+    match asked {
+        Asked::Nobody => v1::Asked::Nobody,
+        Asked::Operator => v1::Asked::Operator,
+        Asked::SpecChanged => v1::Asked::SpecChanged,
+        Asked::Restart => v1::Asked::Restart,
+    }
+}
+
+fn asked_from_wire(asked: v1::Asked) -> Asked {
+    match asked {
+        v1::Asked::Nobody | v1::Asked::Unspecified => Asked::Nobody,
+        v1::Asked::Operator => Asked::Operator,
+        v1::Asked::SpecChanged => Asked::SpecChanged,
+        v1::Asked::Restart => Asked::Restart,
+    }
+}
+
+/// One ended incarnation from the wire.
+pub fn exit_record_from_wire(wire: v1::ExitRecord) -> Result<ExitRecord, StatusError> {
+    let asked = asked_from_wire(wire.asked());
     Ok(ExitRecord {
         incarnation: Incarnation(wire.incarnation),
         generation: Generation(wire.generation),
@@ -214,6 +254,9 @@ fn exit_record_from_wire(wire: v1::ExitRecord) -> Result<ExitRecord, StatusError
         memory_peak_bytes: wire.memory_peak_bytes,
         requested: wire.requested,
         killed_after_grace: wire.killed_after_grace,
+        asked,
+        oom_kills: wire.oom_kills,
+        last_output: LastOutput { stdout: wire.last_stdout, stderr: wire.last_stderr },
     })
 }
 
@@ -365,6 +408,7 @@ mod tests {
             Cause::Wanted,
             Cause::Ended(ExitStatus::Signal(Signal::KILL, true)),
             Cause::Ended(ExitStatus::Reboot),
+            Cause::Ended(ExitStatus::OutOfMemory),
             Cause::StartFailed(StartFailure { step: "exec".into(), errno: 2, message: "no".into() }),
             Cause::LimitReached(ExitStatus::Code(3), 10),
             Cause::FatalCode(7),

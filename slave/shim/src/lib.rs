@@ -7,6 +7,7 @@
 mod bytes;
 pub mod identity;
 pub mod launch;
+pub mod output;
 pub mod protocol;
 pub mod record;
 pub mod tree;
@@ -21,6 +22,8 @@ pub mod bundle {
     pub const RECORD: &str = "record";
     /// Held by the shim as long as it lives.
     pub const LOCK: &str = "lock";
+    /// The last of its output; written by the shim when everything has ended.
+    pub const OUTPUT: &str = "output";
     /// Where the slave speaks to the shim.
     pub const SOCKET: &str = "sock";
 }

@@ -16,6 +16,7 @@ use std::{
 use minder_shim::{
     bundle, identity,
     launch::Launch,
+    output::{Output, Tail},
     protocol::{Request, Scope},
     record::{End, FILE_BYTES, Record, Stage, Step},
     tree,
@@ -52,6 +53,8 @@ struct Stream {
     log: usize,
     /// Output that the disk did not take yet, where the program waits for it.
     pending: Vec<u8>,
+    /// The last it said.
+    tail: Tail,
 }
 
 /// One incarnation.
@@ -148,7 +151,7 @@ impl Shim {
                     if let Some(pipe) = pipe
                         && sys::set_nonblocking(pipe.as_raw_fd()).is_ok()
                     {
-                        self.streams.push(Stream { pipe: Some(pipe), log, pending: Vec::new() });
+                        self.streams.push(Stream { pipe: Some(pipe), log, pending: Vec::new(), tail: Tail::default() });
                     }
                 }
                 self.starting = Some(child.report);
@@ -264,10 +267,14 @@ impl Shim {
         match pipe.read(buffer) {
             Ok(0) => stream.pipe = None,
             Ok(read) if launch.log_block => {
+                stream.tail.push(&buffer[..read]);
                 let written = log.write(&buffer[..read]);
                 stream.pending.extend_from_slice(&buffer[written..read]);
             }
-            Ok(read) => log.write_or_drop(&buffer[..read]),
+            Ok(read) => {
+                stream.tail.push(&buffer[..read]);
+                log.write_or_drop(&buffer[..read]);
+            }
             Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
             Err(_) => stream.pipe = None,
         }
@@ -415,11 +422,20 @@ impl Shim {
         for at in 0..self.streams.len() {
             self.drain(at);
         }
+        self.leave_output();
         self.killing = false;
         self.record.dropped_bytes = self.logs.iter().map(|log| log.dropped).sum();
         self.record.stage = if self.record.failed_step == Step::None { Stage::Ended } else { Stage::StartFailed };
         self.ended_at = Some(Instant::now());
         self.changed();
+    }
+
+    /// Before the record says that all is over: whoever reads that finds this. A disk that does not take it costs this.
+    fn leave_output(&self) {
+        let none = Tail::default();
+        let tail = |at: usize| self.streams.get(at).map_or(&none, |stream| &stream.tail);
+        let content = Output::encode(tail(0), tail(1));
+        let _ = std::fs::write(bundle::OUTPUT, content);
     }
 
     /// The last of a stream. Whoever may still hold its other end is none of ours, so it is not waited for; what a full
@@ -433,7 +449,10 @@ impl Shim {
             for _ in 0..LAST_READS_MAX {
                 match pipe.read(buffer) {
                     Ok(0) => break,
-                    Ok(read) => log.write_or_drop(&buffer[..read]),
+                    Ok(read) => {
+                        stream.tail.push(&buffer[..read]);
+                        log.write_or_drop(&buffer[..read]);
+                    }
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                     Err(_) => break,
                 }

@@ -2,6 +2,7 @@
 //! sessions and the sub-reaper hold what they can, and the host says so.
 
 use std::{
+    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
     sync::Arc,
@@ -59,11 +60,40 @@ impl Cgroups {
     }
 
     /// Removes leaves that are empty and belong to nobody.
-    pub fn sweep(&self) {
+    pub fn sweep(&self, kept: &BTreeSet<PathBuf>) {
         let Some(entries) = self.base.as_ref().and_then(|base| fs::read_dir(base).ok()) else { return };
-        for entry in entries.flatten() {
+        for entry in entries.flatten().filter(|entry| !kept.contains(&entry.path())) {
             // Only an empty group can be removed, so nothing is lost by trying.
             let _ = fs::remove_dir(entry.path());
+        }
+    }
+}
+
+/// What a leaf counted of an incarnation, as far as the kernel counts it there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Used {
+    /// User and system time of everything that ran in it, in milliseconds.
+    pub cpu_ms: Option<u64>,
+    /// Peak memory of all of it together, in bytes; needs the memory controller and Linux 5.19.
+    pub memory_peak_bytes: Option<u64>,
+    /// Processes in it that the kernel killed for memory, whosever memory it was that ran out.
+    pub oom_kills: u32,
+}
+
+impl Used {
+    /// Reads what a leaf says. Where there is none, nothing is known.
+    pub fn read(leaf: &Path) -> Self {
+        if leaf.as_os_str().is_empty() {
+            return Self::default();
+        }
+        let number = |file: &str, key: &str| {
+            let text = fs::read_to_string(leaf.join(file)).ok()?;
+            text.lines().find_map(|line| line.strip_prefix(key)?.trim().parse::<u64>().ok())
+        };
+        Self {
+            cpu_ms: number("cpu.stat", "usage_usec ").map(|us| us / 1_000),
+            memory_peak_bytes: number("memory.peak", ""),
+            oom_kills: number("memory.events", "oom_kill ").map_or(0, |kills| kills.min(u64::from(u32::MAX)) as u32),
         }
     }
 }
@@ -87,4 +117,22 @@ fn usable(own: &Path, data: &Path) -> Option<PathBuf> {
     let base = own.join(format!("minder-{name}"));
     fs::create_dir_all(&base).ok()?;
     base.join("cgroup.kill").exists().then_some(base)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_leaf_counted_is_read_as_far_as_it_is_there() {
+        let leaf = tempfile::tempdir().unwrap();
+        assert_eq!(Used::read(leaf.path()), Used::default());
+        assert_eq!(Used::read(Path::new("")), Used::default());
+        let file = |name: &str, text: &str| fs::write(leaf.path().join(name), text).unwrap();
+        file("cpu.stat", "usage_usec 1234567\nuser_usec 1000000\nsystem_usec 234567\n");
+        file("memory.events", "low 0\nhigh 0\nmax 8\noom 1\noom_kill 2\noom_group_kill 1\n");
+        file("memory.peak", "104857600\n");
+        let used = Used { cpu_ms: Some(1_234), memory_peak_bytes: Some(100 << 20), oom_kills: 2 };
+        assert_eq!(Used::read(leaf.path()), used);
+    }
 }

@@ -6,6 +6,7 @@ use std::{io, path::PathBuf, process::Stdio, sync::Arc, time::Duration};
 
 use minder_model::{Incarnation, InstanceKey, StartFailure};
 use minder_shim::{
+    output::Output,
     protocol::{Request, VERSION, decode_record, next_frame},
     record::{Record, Stage},
     tree,
@@ -18,7 +19,7 @@ use tokio::{
     time::Instant,
 };
 
-use super::{bundle::Bundle, orphan::Orphan};
+use super::{bundle::Bundle, cgroup::Used, orphan::Orphan};
 
 /// A shim lets go of its standard output when it listens. One of a version that does not is looked for after this.
 const READY_WAIT: Duration = Duration::from_millis(100);
@@ -46,10 +47,21 @@ pub struct News {
 pub enum What {
     /// It runs, and this is its record.
     Running(Record),
-    /// It is over, and this is the last record; none when there never was one.
-    Over(Option<Record>),
+    /// It is over, and this is what it left.
+    Over(Box<Over>),
     /// There is no shim, so there never was a program.
     NoShim(StartFailure),
+}
+
+/// What an incarnation left.
+#[derive(Debug, Default)]
+pub struct Over {
+    /// The last record; none when there never was one.
+    pub record: Option<Record>,
+    /// What its cgroup counted.
+    pub used: Used,
+    /// The last it said.
+    pub output: Output,
 }
 
 /// One incarnation's task.
@@ -175,7 +187,7 @@ impl Attendant {
         match record.stage {
             Stage::Preparing | Stage::Draining => Ok(false),
             Stage::Running => self.tell(What::Running(record)).await.map(|()| false),
-            Stage::StartFailed | Stage::Ended => self.tell(What::Over(Some(record))).await.map(|()| true),
+            Stage::StartFailed | Stage::Ended => self.tell(self.over(Some(record))).await.map(|()| true),
         }
     }
 
@@ -202,7 +214,12 @@ impl Attendant {
             }
         }
         self.end_leftovers().await;
-        self.tell(What::Over(record)).await
+        self.tell(self.over(record)).await
+    }
+
+    /// Gathers what is left. Nothing of it is running any more, and the cgroup stays until the end was taken note of.
+    fn over(&self, record: Option<Record>) -> What {
+        What::Over(Box::new(Over { record, used: Used::read(&self.cgroup), output: self.bundle.output() }))
     }
 
     /// Nothing of this incarnation may meet the next one. Without a cgroup there is no telling who belonged to it.

@@ -2,7 +2,7 @@
 
 use alloc::boxed::Box;
 
-use minder_model::{ExitStatus, Generation, Incarnation, Item, RunSpec, Signal, StartFailure, StopScope};
+use minder_model::{ExitStatus, Generation, Incarnation, Item, LastOutput, RunSpec, Signal, StartFailure, StopScope};
 
 /// The time, as an argument, and a number for the jitter of waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,8 +68,12 @@ pub struct Ended {
     pub ended_at_ms: u64,
     /// CPU time, in milliseconds.
     pub cpu_ms: u64,
-    /// Peak resident memory, in bytes.
+    /// Peak memory, in bytes.
     pub memory_peak_bytes: u64,
+    /// Processes of it that the kernel killed for memory.
+    pub oom_kills: u32,
+    /// The last it said.
+    pub last_output: LastOutput,
 }
 
 /// What is to be done, in order.

@@ -10,6 +10,7 @@
 extern crate alloc;
 
 mod event;
+mod exit;
 mod record;
 mod restart;
 mod supervisor;

@@ -3,12 +3,13 @@
 use alloc::{boxed::Box, vec, vec::Vec};
 
 use minder_model::{
-    Cause, Digest, EXITS_KEPT_MAX, ExitRecord, Incarnation, InstanceStatus, Item, Phase, Restart, Revision, RunSpec,
-    Signal, Stop, Wanted,
+    Asked, Cause, Digest, Incarnation, InstanceStatus, Item, Phase, Restart, Revision, RunSpec, Signal, Stop, Wanted,
+    note_exit,
 };
 
 use crate::{
     event::{Effect, Ended, Event, Now},
+    exit::HowEnded,
     record::{Live, Outcome, Record},
     restart,
 };
@@ -182,7 +183,19 @@ impl Supervisor {
             Fact::Starting | Fact::Up { .. } | Fact::Down { .. } => (false, false, None),
         };
         let generation = self.record.live.map_or(self.record.generation, |live| live.generation);
-        self.note_exit(&ended, generation, requested, killed);
+        let how = HowEnded {
+            asked: match why {
+                _ if !requested => Asked::Nobody,
+                Some(Why::SpecChanged) => Asked::SpecChanged,
+                Some(Why::Restart) => Asked::Restart,
+                Some(Why::Operator) | None => Asked::Operator,
+            },
+            requested,
+            killed,
+            own_kill: killed || (requested && self.stop_spec().signal == Signal::KILL),
+        };
+        let ended = Ended { status: how.status(&ended), ..ended };
+        note_exit(&mut self.record.exits, how.exit_record(&ended, generation));
         self.record.live = None;
         self.record.since_ms = now.wall_ms;
         let (outcome, cause) = match (requested, why) {
@@ -202,23 +215,6 @@ impl Supervisor {
         self.live_spec = None;
         self.fact = Fact::Down { due_mono_ms: due(&self.record, now) };
         vec![Effect::Save]
-    }
-
-    fn note_exit(&mut self, ended: &Ended, generation: minder_model::Generation, requested: bool, killed: bool) {
-        self.record.exits.push(ExitRecord {
-            incarnation: ended.incarnation,
-            generation,
-            status: ended.status,
-            start_failure: ended.start_failure.clone(),
-            started_at_ms: ended.started_at_ms,
-            ended_at_ms: ended.ended_at_ms,
-            cpu_ms: ended.cpu_ms,
-            memory_peak_bytes: ended.memory_peak_bytes,
-            requested,
-            killed_after_grace: killed,
-        });
-        let surplus = self.record.exits.len().saturating_sub(EXITS_KEPT_MAX);
-        self.record.exits.drain(..surplus);
     }
 
     /// Brings wish and fact together: the one place where something is begun.

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod at_most_one;
+mod exits;
 mod fence;
 mod life;
 mod logs;

@@ -77,6 +77,8 @@ pub struct Stage {
     pub seen: BTreeMap<String, v1::InstanceStatus>,
     pub machine: Option<v1::MachineUsage>,
     pub events: Vec<v1::SlaveEvent>,
+    /// Incarnations whose exits each report of this session told.
+    pub exits_told: Vec<Vec<u64>>,
     pub pushed: mpsc::Receiver<v1::LogPush>,
     /// What the slave was last made to hold.
     pub held: Assignment,
@@ -106,6 +108,7 @@ impl Stage {
             seen: BTreeMap::new(),
             machine: None,
             events: Vec::new(),
+            exits_told: Vec::new(),
             pushed,
             held: Assignment::empty(host()),
         };
@@ -221,9 +224,11 @@ impl Stage {
             FromSlave::Report(report) => {
                 if report.full {
                     self.seen.clear();
+                    self.exits_told.clear();
                 }
                 for status in &report.statuses {
-                    self.seen.insert(format!("{}:{}", status.process, status.index), status.clone());
+                    self.exits_told.push(status.exits.iter().map(|exit| exit.incarnation).collect());
+                    self.see(status.clone());
                 }
                 for gone in &report.gone {
                     self.seen.remove(&if gone.contains(':') { gone.clone() } else { format!("{gone}:1") });
@@ -234,6 +239,23 @@ impl Stage {
             FromSlave::Hello(_) | FromSlave::Refused(_) | FromSlave::SpecsWanted(_) => {}
         }
         message
+    }
+
+    /// Takes a status in as a manager does.
+    fn see(&mut self, mut status: v1::InstanceStatus) {
+        let key = format!("{}:{}", status.process, status.index);
+        if status.exits_added {
+            let before = self.seen.get(&key).map(|before| before.exits.clone()).unwrap_or_default();
+            let added = std::mem::replace(&mut status.exits, before);
+            status.exits.extend(added);
+            let kept = status.exits.len().saturating_sub(minder_model::EXITS_KEPT_MAX);
+            status.exits.drain(..kept);
+            let old = status.exits.len().saturating_sub(minder_model::EXITS_WITH_OUTPUT_MAX);
+            for exit in &mut status.exits[..old] {
+                (exit.last_stdout, exit.last_stderr) = Default::default();
+            }
+        }
+        self.seen.insert(key, status);
     }
 
     pub async fn assign(&mut self, nonce: u64, assignment: &Assignment, base: Option<&Assignment>, specs: &[&RunSpec]) {
