@@ -125,6 +125,8 @@ pub struct InstanceView {
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub exits: Vec<ExitView>,
 }
 
@@ -180,6 +182,7 @@ impl InstanceView {
             threads: usage.map(|usage| usage.threads),
             open_files: usage.map(|usage| usage.open_files),
             labels: instance.labels.clone(),
+            warnings: instance.warnings.clone(),
             exits: seen.exits.iter().map(ExitView::new).collect(),
         }
     }
@@ -288,6 +291,11 @@ pub struct FactsView {
     pub architecture: String,
     pub slave_version: String,
     pub supervision: &'static str,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub supervision_notes: Vec<String>,
+    /// Limits by name: `enforced`, or why not.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub limits: BTreeMap<String, String>,
 }
 
 #[derive(Serialize)]
@@ -374,8 +382,15 @@ impl FactsView {
                 v1::SupervisionLevel::Cgroup => "cgroup",
                 v1::SupervisionLevel::Session | v1::SupervisionLevel::Unspecified => "session",
             },
+            supervision_notes: facts.supervision_notes.clone(),
+            limits: facts.limits.iter().map(limit).collect(),
         }
     }
+}
+
+fn limit(support: &v1::LimitSupport) -> (String, String) {
+    let held = if support.missing.is_empty() { "enforced".into() } else { support.missing.clone() };
+    (support.resource.clone(), held)
 }
 
 impl UsageView {

@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 
 use minder_model::{
-    Bytes, Daemon, HostName, Limit, LogFull, Logs, Millis, Override, ProcessName, Restart, RestartPolicy, Signal, Spec,
-    Start, Stop, StopScope,
+    Bytes, Cores, Daemon, HostName, Limit, LogFull, Logs, Millis, Override, ProcessName, Resources, Restart,
+    RestartPolicy, Signal, Spec, Start, Stop, StopScope,
 };
 use minder_proto::{
     convert::spec::{spec_from_wire, spec_to_wire},
@@ -106,6 +106,7 @@ prop_compose! {
         healthy_after in any::<u64>(),
         daemon in option::of((option::of(".{0,6}"), any::<u64>())),
         logs in logs(),
+        resources in option::of(any::<(Option<u64>, Option<u32>, Option<u32>)>()),
     ) -> Spec {
         let text = |at: usize| some[at].map(|value| value.to_string());
         Spec {
@@ -128,6 +129,11 @@ prop_compose! {
             start: Start { healthy_after: Millis(healthy_after) },
             daemon: daemon.map(|(pid_file, timeout)| Daemon { pid_file, launch_timeout: Millis(timeout) }),
             logs,
+            resources: resources.map(|(memory, cpu, pids)| Resources {
+                memory: memory.map(Bytes),
+                cpu: cpu.map(Cores),
+                pids,
+            }),
             ..Spec::new(ProcessName::new(name).unwrap(), command)
         }
     }

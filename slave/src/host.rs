@@ -14,7 +14,7 @@ use std::{
 
 use minder_model::{
     Assignment, AssignmentDelta, ClusterId, DeltaError, Digest, Incarnation, InstanceKey, InstanceStatus, Item,
-    Revision, RunSpec, Signal, StartFailure, StopScope,
+    Resources, Revision, RunSpec, Signal, StartFailure, StopScope,
 };
 use minder_shim::protocol::{Request, Scope};
 use minder_supervisor::{Effect, Event, Record, Supervisor};
@@ -404,7 +404,8 @@ impl Host {
                 };
                 let leaf = self.cgroups.leaf(key, incarnation);
                 let launch = launch(&run_spec, &place, &self.folders.logs(key), &leaf);
-                self.spawn(key, incarnation, &launch.encode(), &leaf);
+                let resources = run_spec.spec().resources.unwrap_or_default();
+                self.spawn(key, incarnation, &launch.encode(), &leaf, &resources);
             }
             Effect::Signal { incarnation, signal, scope, then_continue } => {
                 self.request(key, incarnation, signal_request(signal, scope));
@@ -423,20 +424,28 @@ impl Host {
         }
     }
 
-    fn spawn(&mut self, key: &InstanceKey, incarnation: Incarnation, launch: &[u8], leaf: &Path) {
+    fn spawn(
+        &mut self,
+        key: &InstanceKey,
+        incarnation: Incarnation,
+        launch: &[u8],
+        leaf: &Path,
+        resources: &Resources,
+    ) {
         let (sender, attendant) = self.attendant(key, incarnation, leaf.into());
-        let prepared = attendant.bundle.create(launch).and_then(|()| self.cgroups.create(leaf));
+        let no_bundle = |error: io::Error| StartFailure {
+            step: "bundle".into(),
+            errno: error.raw_os_error().unwrap_or_default(),
+            message: format!("cannot prepare {}: {error}", attendant.bundle.path().display()),
+        };
+        let prepared =
+            attendant.bundle.create(launch).map_err(no_bundle).and_then(|()| self.cgroups.create(leaf, resources));
         if let Some(unit) = self.units.get_mut(key) {
             unit.requests = Some(sender);
         }
         match prepared {
             Ok(()) => drop(tokio::spawn(attendant.start(self.shim.clone()))),
-            Err(error) => {
-                let failure = StartFailure {
-                    step: "bundle".into(),
-                    errno: error.raw_os_error().unwrap_or_default(),
-                    message: format!("cannot prepare {}: {error}", attendant.bundle.path().display()),
-                };
+            Err(failure) => {
                 let news = News { key: key.clone(), incarnation, what: What::NoShim(failure) };
                 let sender = self.news_sender.clone();
                 // Sent from a task of its own: this one empties the queue.

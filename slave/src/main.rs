@@ -79,7 +79,7 @@ async fn run(settings: Settings) -> ExitCode {
     };
     let settings = Arc::new(settings);
     let cgroups = Cgroups::find(&settings.data, settings.supervision);
-    let facts = machine::facts(cgroups.level());
+    let facts = machine::facts(&cgroups);
     let events = Arc::new(Events::new());
     let (host, handle) = match Host::begin(settings.clone(), ledger, cgroups, events.clone()) {
         Ok(begun) => begun,

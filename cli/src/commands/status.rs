@@ -96,6 +96,9 @@ fn block(screen: &Screen, view: &InstanceView, logs: &[String]) -> String {
     if !why.is_empty() {
         line("Cause", why.clone());
     }
+    for warning in &view.warnings {
+        line("Warning", warning.clone());
+    }
     for (at, exit) in view.exits.iter().rev().take(EXITS_SHOWN).enumerate() {
         line(if at == 0 { "Last exits" } else { "" }, exit_line(exit));
     }

@@ -6,13 +6,14 @@ use minder_model::{InstanceRef, InstanceStatus, Item, Millis, Phase, Spec, Wante
 
 use crate::view::Shown;
 
-/// Explains one instance. `now_ms` is the wall clock to count from, milliseconds since 1970.
+/// Explains one instance. `warnings` are what [`crate::unenforced`] and the like say of it; `now_ms` is the wall clock to count from, milliseconds since 1970.
 pub fn explain(
     instance: &InstanceRef,
     item: &Item,
     status: Option<&InstanceStatus>,
     spec: &Spec,
     shown: &Shown,
+    warnings: &[String],
     now_ms: u64,
 ) -> Vec<String> {
     let mut sentences = Vec::new();
@@ -27,6 +28,7 @@ pub fn explain(
     if let Some(status) = status {
         sentences.extend(history(status, spec, now_ms));
     }
+    sentences.extend(warnings.iter().map(|warning| format!("Warning: {warning}.")));
     sentences.push(next_step(instance, item, status, shown, now_ms));
     sentences
 }

@@ -187,6 +187,7 @@ fn check_launch(check: &mut Check, spec: &Spec) {
             check.absolute("daemon.pid_file", pid_file);
         }
     }
+    check_resources(check, spec.resources.unwrap_or_default());
     let logs = &spec.logs;
     check.that((LOG_BYTES_MIN..=LOG_BYTES_MAX).contains(&logs.max_size.0), "logs.max_size", || {
         format!("{} is not within {LOG_BYTES_MIN} bytes to {LOG_BYTES_MAX} bytes", logs.max_size)
@@ -194,6 +195,25 @@ fn check_launch(check: &mut Check, spec: &Spec) {
     check.that((1..=LOG_FILES_MAX).contains(&logs.max_files), "logs.max_files", || {
         format!("{} is not within 1 to {LOG_FILES_MAX}", logs.max_files)
     });
+}
+
+fn check_resources(check: &mut Check, resources: crate::Resources) {
+    if let Some(memory) = resources.memory {
+        check.that(memory.0 >= MEMORY_LIMIT_BYTES_MIN, "resources.memory", || {
+            format!("{memory} is below {}, with which no program gets far", crate::Bytes(MEMORY_LIMIT_BYTES_MIN))
+        });
+    }
+    if let Some(cpu) = resources.cpu {
+        let (least, most) = (crate::Cores(CPU_LIMIT_MILLICORES_MIN), crate::Cores(CPU_LIMIT_MILLICORES_MAX));
+        check.that((least..=most).contains(&cpu), "resources.cpu", || {
+            format!("{cpu} is not within {least} to {most} cores")
+        });
+    }
+    if let Some(pids) = resources.pids {
+        check.that((1..=PIDS_LIMIT_MAX).contains(&pids), "resources.pids", || {
+            format!("{pids} is not within 1 to {PIDS_LIMIT_MAX}")
+        });
+    }
 }
 
 fn check_placement(check: &mut Check, spec: &Spec) {
@@ -304,6 +324,9 @@ mod tests {
         assert_eq!(check(|s| s.working_directory = Some("here".into())), ["spec.working_directory"]);
         assert_eq!(check(|s| s.umask = Some("9".into())), ["spec.umask"]);
         assert_eq!(check(|s| s.nice = Some(40)), ["spec.nice"]);
+        let few = crate::Resources { memory: Some(crate::Bytes(1)), cpu: Some(crate::Cores(9)), pids: Some(0) };
+        let paths = ["spec.resources.memory", "spec.resources.cpu", "spec.resources.pids"];
+        assert_eq!(check(|s| s.resources = Some(few)), paths);
         assert_eq!(check(|s| s.instances = 0), ["spec.instances"]);
         assert_eq!(check(|s| s.instances = 4_000_000), ["spec.instances"]);
         assert_eq!(check(|s| s.restart.delay = Millis(u64::MAX)), ["spec.restart.delay", "spec.restart.delay_max"]);

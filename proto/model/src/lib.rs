@@ -33,10 +33,13 @@ pub use id::{
     RequestId, Revision,
 };
 pub use limits::*;
-pub use machine::{Disk, MachineFacts, MachineUsage, NetworkInterface, ProcessUsage, SupervisionLevel};
+pub use machine::{Disk, LimitSupport, MachineFacts, MachineUsage, NetworkInterface, ProcessUsage, SupervisionLevel};
 pub use reconcile::{Owed, OwedWhy, owed_by, reconcile};
 pub use report::{Asked, Cause, ExitRecord, ExitStatus, InstanceStatus, LastOutput, Phase, StartFailure};
 pub use selection::{Selection, SelectionError};
 pub use signal::Signal;
 pub use size::Bytes;
-pub use spec::{Daemon, Limit, LogFull, Logs, Override, Restart, RestartPolicy, RunSpec, Spec, Start, Stop, StopScope};
+pub use spec::{
+    Cores, Daemon, Limit, LogFull, Logs, Override, Resource, Resources, Restart, RestartPolicy, RunSpec, Spec, Start,
+    Stop, StopScope,
+};

@@ -59,6 +59,6 @@ pub const MEMORY_LIMIT_BYTES_MIN: u64 = 1024 * 1024;
 /// Smallest processor limit, in thousandths of a core: the kernel gives no less than 1 ms in 100.
 pub const CPU_LIMIT_MILLICORES_MIN: u32 = 10;
 /// Largest processor limit, in thousandths of a core; no machine has more.
-pub const CPU_LIMIT_MILLICORES_MAX: u32 = 10_000_000;
+pub const CPU_LIMIT_MILLICORES_MAX: u32 = 4_000_000;
 /// Largest limit on the number of processes and threads: the kernel's own.
 pub const PIDS_LIMIT_MAX: u32 = 4_194_304;

@@ -7,6 +7,7 @@
 mod document;
 mod limit;
 mod policy;
+mod resources;
 
 use alloc::{collections::BTreeMap, string::String, vec::Vec};
 
@@ -19,6 +20,7 @@ use self::document::{
 pub use self::{
     limit::Limit,
     policy::{Daemon, LogFull, Logs, Restart, RestartPolicy, Start, Stop, StopScope},
+    resources::{Cores, Resource, Resources},
 };
 use crate::{
     digest::{Digest, encode},
@@ -113,6 +115,10 @@ pub struct Spec {
     #[n(20)]
     #[serde(default, skip_serializing_if = "is_default")]
     pub logs: Logs,
+    /// What it may use altogether.
+    #[n(22)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resources: Option<Resources>,
 }
 
 /// What differs on one host. An absent field means "as in the spec"; `env` and `limits` are merged key by key.
@@ -214,6 +220,7 @@ impl Spec {
             start: Start::default(),
             daemon: None,
             logs: Logs::default(),
+            resources: None,
         }
     }
 

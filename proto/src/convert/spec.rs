@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use minder_model::{
-    Bytes, Daemon, FieldError, FieldErrors, HostName, Limit, LogFull, Logs, Millis, Override, ProcessName, Restart,
-    RestartPolicy, Signal, Spec, Start, Stop, StopScope,
+    Bytes, Cores, Daemon, FieldError, FieldErrors, HostName, Limit, LogFull, Logs, Millis, Override, ProcessName,
+    Resources, Restart, RestartPolicy, Signal, Spec, Start, Stop, StopScope,
 };
 
 use crate::v1;
@@ -54,6 +54,11 @@ pub fn spec_from_wire(wire: v1::ProcessSpec) -> Result<Spec, FieldErrors> {
                 launch_timeout: millis(daemon.launch_timeout_ms, Daemon::default().launch_timeout),
             }),
             logs,
+            resources: wire.resources.map(|resources| Resources {
+                memory: resources.memory_bytes.map(Bytes),
+                cpu: resources.cpu_millicores.map(Cores),
+                pids: resources.pids,
+            }),
             ..Spec::new(name, wire.command)
         }),
         Some(_) | None => Err(FieldErrors(errors.0)),
@@ -87,6 +92,11 @@ pub fn spec_to_wire(spec: &Spec) -> v1::ProcessSpec {
             launch_timeout_ms: Some(daemon.launch_timeout.0),
         }),
         logs: Some(logs_to_wire(&spec.logs)),
+        resources: spec.resources.map(|resources| v1::ResourcesSpec {
+            memory_bytes: resources.memory.map(|memory| memory.0),
+            cpu_millicores: resources.cpu.map(|cpu| cpu.0),
+            pids: resources.pids,
+        }),
     }
 }
 
@@ -298,6 +308,7 @@ mod tests {
         spec.daemon = Some(Daemon { pid_file: Some("/run/x".into()), launch_timeout: Millis(7) });
         spec.logs = Logs { max_size: Bytes(5000), max_files: 2, on_full: LogFull::Block, combine: true };
         spec.nice = Some(-3);
+        spec.resources = Some(Resources { memory: Some(Bytes(1 << 20)), cpu: Some(Cores(1_500)), pids: None });
         assert_eq!(spec_from_wire(spec_to_wire(&spec)).unwrap(), spec);
     }
 

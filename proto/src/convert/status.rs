@@ -2,8 +2,8 @@
 
 use minder_model::{
     Asked, Cause, Digest, Disk, ExitRecord, ExitStatus, Generation, Incarnation, InstanceKey, InstanceStatus,
-    LastOutput, MachineFacts, MachineUsage, NetworkInterface, Phase, ProcessName, ProcessUsage, Revision, Signal,
-    StartFailure, SupervisionLevel, exits_added,
+    LastOutput, LimitSupport, MachineFacts, MachineUsage, NetworkInterface, Phase, ProcessName, ProcessUsage, Resource,
+    Revision, Signal, StartFailure, SupervisionLevel, exits_added,
 };
 
 use crate::v1;
@@ -276,6 +276,8 @@ pub fn machine_facts_to_wire(facts: &MachineFacts) -> v1::MachineFacts {
         architecture: facts.architecture.clone(),
         slave_version: facts.slave_version.clone(),
         supervision: supervision.into(),
+        limits: facts.limits.iter().map(limit_support_to_wire).collect(),
+        supervision_notes: facts.supervision_notes.clone(),
     }
 }
 
@@ -295,7 +297,18 @@ pub fn machine_facts_from_wire(wire: v1::MachineFacts) -> MachineFacts {
         architecture: wire.architecture,
         slave_version: wire.slave_version,
         supervision,
+        limits: wire.limits.into_iter().filter_map(limit_support_from_wire).collect(),
+        supervision_notes: wire.supervision_notes,
     }
+}
+
+fn limit_support_to_wire(support: &LimitSupport) -> v1::LimitSupport {
+    v1::LimitSupport { resource: support.resource.word().into(), missing: support.missing.clone() }
+}
+
+/// A limit that only a newer version knows is none of this one's specs.
+fn limit_support_from_wire(wire: v1::LimitSupport) -> Option<LimitSupport> {
+    Some(LimitSupport { resource: Resource::from_word(&wire.resource)?, missing: wire.missing })
 }
 
 /// Use on the wire.
@@ -420,6 +433,20 @@ mod tests {
         ] {
             assert_eq!(cause_from_wire(cause_to_wire(&cause)).unwrap(), cause);
         }
+    }
+
+    #[test]
+    fn facts_come_back_as_they_went() {
+        let support = |(resource, missing): (Resource, &str)| LimitSupport { resource, missing: missing.into() };
+        let facts = MachineFacts {
+            supervision: SupervisionLevel::Cgroup,
+            limits: [(Resource::Memory, ""), (Resource::Cpu, "no"), (Resource::Pids, "")].map(support).into(),
+            supervision_notes: vec!["a note".into()],
+            ..MachineFacts::default()
+        };
+        let mut wire = machine_facts_to_wire(&facts);
+        wire.limits.push(v1::LimitSupport { resource: "time".into(), missing: String::new() });
+        assert_eq!(machine_facts_from_wire(wire), facts);
     }
 
     #[test]

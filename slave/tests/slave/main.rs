@@ -8,5 +8,6 @@ mod fence;
 mod life;
 mod logs;
 mod many;
+mod resources;
 mod stage;
 mod takeover;

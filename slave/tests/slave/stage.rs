@@ -80,6 +80,8 @@ pub struct Stage {
     /// Incarnations whose exits each report of this session told.
     pub exits_told: Vec<Vec<u64>>,
     pub pushed: mpsc::Receiver<v1::LogPush>,
+    /// What the slave said of its machine when it came last.
+    pub facts: v1::MachineFacts,
     /// What the slave was last made to hold.
     pub held: Assignment,
 }
@@ -110,6 +112,7 @@ impl Stage {
             events: Vec::new(),
             exits_told: Vec::new(),
             pushed,
+            facts: v1::MachineFacts::default(),
             held: Assignment::empty(host()),
         };
         stage.start_slave();
@@ -179,6 +182,7 @@ impl Stage {
             v1::Role { leader: true, term, managers: vec![self.address.clone()], leader_address: self.address.clone() };
         self.say(ToSlave::Role(role)).await;
         let hello = self.hear(|message| if let FromSlave::Hello(hello) = message { Some(hello) } else { None }).await;
+        self.facts = hello.facts.clone().unwrap_or_default();
         let reply = v1::HelloReply { cluster_id: cluster.into(), ..Default::default() };
         self.say(ToSlave::Hello(reply)).await;
         hello
