@@ -56,7 +56,7 @@ async fn out_of_memory_is_named_as_the_cause() {
         println!("skipped: {why}");
         return;
     }
-    let mut eater = spec("eater", "/bin/sh", &["-c", "sleep 1000 & exec tail -c 1000000000 /dev/zero"]);
+    let mut eater = spec("eater", "/bin/sh", &["-c", "sleep 1000 & exec tail /dev/zero"]);
     eater.resources = Some(Resources { memory: Some(Bytes(16 << 20)), ..Resources::default() });
     eater.restart.policy = RestartPolicy::Never;
     stage.start(&[&eater.resolve(&host())]).await;
