@@ -10,7 +10,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
 export MINDER_BIN_DIR := $(abspath $(TARGET))/debug
 CARGO := deploy/setup/cargo
 
-.PHONY: help setup build where demo test bench-writes clean
+.PHONY: help setup build where demo test test-limits bench-writes clean
 
 help: ## Say what there is to make
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -38,6 +38,9 @@ test: setup ## Everything that gates a change
 	else \
 	    $(CARGO) test --workspace --no-fail-fast; \
 	fi
+
+test-limits: ## Memory, cpu and pids limits under a Linux that has them (unpacked from Debian's package)
+	@chaos-tests/limits
 
 bench-writes: setup ## Durable writes per second beside etcd (installed from Debian's package where it can be)
 	@command -v etcd > /dev/null || [ -n "$$MINDER_ETCD" ] || deploy/setup/etcd
