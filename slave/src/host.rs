@@ -2,6 +2,7 @@
 //! makes everything they changed durable in one sync, and only then carries out what they ask for.
 
 mod end;
+mod local;
 mod takeover;
 
 use std::{
@@ -21,6 +22,7 @@ use minder_supervisor::{Effect, Event, Record, Supervisor};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use self::end::{ended, failed};
+pub use self::local::{Listed, Local};
 use crate::{
     clock::{mono_ms, now},
     events::Events,
@@ -57,6 +59,8 @@ pub enum Message {
     },
     /// Run specs that were asked for, in stored form.
     RunSpecs(Vec<prost::bytes::Bytes>),
+    /// Somebody on the machine itself asks or says something.
+    Local(Local),
 }
 
 /// Why an assignment is not taken.
@@ -207,6 +211,7 @@ impl Host {
                     replies.push((reply, self.on_assign(cluster, delta, &run_specs)));
                 }
                 Some(Message::RunSpecs(run_specs)) => self.add_run_specs(&run_specs),
+                Some(Message::Local(local)) => self.on_local(local, &mut owed),
                 None => break,
             }
             next = self.inbox.try_recv().ok();
@@ -355,6 +360,7 @@ impl Host {
                 Effect::WakeAt(at) => {
                     self.wakes.entry(at).or_default().insert(key.clone());
                 }
+                Effect::Tell(text) => self.events.tell(&after, text),
                 Effect::Forget => {
                     self.ledger.forget(key);
                     owed.push_back((key.clone(), Effect::Forget));
@@ -419,7 +425,7 @@ impl Host {
                 self.folders.forget(key);
             }
             // Done when the step gave them.
-            Effect::Save | Effect::WakeAt(_) => {}
+            Effect::Save | Effect::WakeAt(_) | Effect::Tell(_) => {}
         }
     }
 

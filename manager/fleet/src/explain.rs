@@ -2,7 +2,7 @@
 
 use alloc::{format, string::String, vec::Vec};
 
-use minder_model::{InstanceRef, InstanceStatus, Item, Millis, Phase, Spec, Wanted};
+use minder_model::{InstanceRef, InstanceStatus, Item, Millis, OwedWhy, Phase, Spec, Wanted};
 
 use crate::view::Shown;
 
@@ -79,6 +79,10 @@ fn next_step(
         (Phase::Exited, _) => {
             format!("Next: its policy wants no restart; `minderctl start {instance}` runs it again.")
         }
+        (Phase::Stopped | Phase::Stopping, _) if shown.owed == OwedWhy::LocalStop.word() => format!(
+            "Next: it stays stopped until `minderctl start {instance}`, or `minderctl local start {}` on its machine.",
+            instance.key
+        ),
         (Phase::Stopped, _) if item.wanted == Wanted::Stopped => {
             format!("Next: it stays stopped until `minderctl start {instance}`.")
         }

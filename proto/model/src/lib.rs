@@ -21,8 +21,9 @@ mod selection;
 mod signal;
 mod size;
 mod spec;
+mod utc;
 
-pub use assignment::{Assignment, AssignmentDelta, DeltaError, Item, SignalOrder, Wanted};
+pub use assignment::{Assignment, AssignmentDelta, DeltaError, Item, LocalStop, SignalOrder, Wanted};
 pub use check::{FieldError, FieldErrors, check_labels, check_spec, warnings};
 pub use digest::Digest;
 pub use duration::Millis;
@@ -38,3 +39,4 @@ pub use selection::{Selection, SelectionError};
 pub use signal::Signal;
 pub use size::Bytes;
 pub use spec::{Daemon, Limit, LogFull, Logs, Override, Restart, RestartPolicy, RunSpec, Spec, Start, Stop, StopScope};
+pub use utc::Utc;

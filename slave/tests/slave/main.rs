@@ -5,6 +5,7 @@
 mod at_most_one;
 mod fence;
 mod life;
+mod local;
 mod logs;
 mod many;
 mod stage;
