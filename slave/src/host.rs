@@ -388,11 +388,12 @@ impl Host {
     /// One sync for everything, then everything that waited for it.
     fn finish_turn(&mut self, owed: Owed) -> io::Result<()> {
         tokio::task::block_in_place(|| self.ledger.save())?;
-        for done in std::mem::take(&mut self.after_sync) {
-            done();
-        }
+        // What is to run comes first, clearing away after it: somebody waits for the one and nobody for the other.
         for (key, effect) in owed {
             self.carry_out(&key, effect);
+        }
+        for done in std::mem::take(&mut self.after_sync) {
+            done();
         }
         self.publish();
         Ok(())
