@@ -5,7 +5,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use minder_model::{InstanceStatus, Millis, Phase};
+use minder_model::{Cause, InstanceStatus, Millis, Phase};
 use minder_proto::{convert::status::phase_to_wire, v1};
 use tokio::sync::watch;
 
@@ -43,6 +43,17 @@ impl Events {
             instance: after.key.to_string(),
             phase: phase_to_wire(after.phase).into(),
             text: sentence(after),
+        });
+    }
+
+    /// Notes something that is no change of phase.
+    pub fn tell(&self, status: &InstanceStatus, text: String) {
+        self.push(v1::SlaveEvent {
+            sequence: 0,
+            time_ms: wall_ms(),
+            instance: status.key.to_string(),
+            phase: phase_to_wire(status.phase).into(),
+            text,
         });
     }
 
@@ -101,6 +112,9 @@ fn sentence(status: &InstanceStatus) -> String {
         Phase::Fatal if status.next_start_ms > 0 => format!("given up: {cause}; one more try in {wait}"),
         Phase::Fatal => format!("given up: {cause}"),
         Phase::Exited => format!("ended: {cause}"),
+        Phase::Stopping | Phase::Stopped if matches!(status.cause, Cause::StoppedLocally(_)) => {
+            format!("{}: {cause}", status.phase.word().to_lowercase())
+        }
         Phase::Stopping => format!("stopping {}", status.cause),
         Phase::Stopped => format!("stopped {cause}"),
         Phase::Pending | Phase::Lost | Phase::Unknown => status.phase.word().to_lowercase(),

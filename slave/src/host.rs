@@ -2,6 +2,7 @@
 //! makes everything they changed durable in one sync, and only then carries out what they ask for.
 
 mod end;
+mod local;
 mod takeover;
 
 use std::{
@@ -21,6 +22,7 @@ use minder_supervisor::{Effect, Event, Record, Supervisor};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use self::end::{ended, failed};
+pub use self::local::{Listed, Local};
 use crate::{
     clock::{mono_ms, now},
     events::Events,
@@ -57,6 +59,8 @@ pub enum Message {
     },
     /// Run specs that were asked for, in stored form.
     RunSpecs(Vec<prost::bytes::Bytes>),
+    /// Somebody on the machine itself asks or says something.
+    Local(Local),
 }
 
 /// Why an assignment is not taken.
@@ -201,15 +205,17 @@ impl Host {
         let mut owed = Owed::new();
         let mut replies = Vec::new();
         let mut next = Some(first);
-        for _ in 0..TURN_MAX {
+        for left in (0..TURN_MAX).rev() {
             match next.take() {
                 Some(Message::Assign { cluster, delta, run_specs, reply }) => {
                     replies.push((reply, self.on_assign(cluster, delta, &run_specs)));
                 }
                 Some(Message::RunSpecs(run_specs)) => self.add_run_specs(&run_specs),
+                Some(Message::Local(local)) => self.on_local(local, &mut owed),
                 None => break,
             }
-            next = self.inbox.try_recv().ok();
+            // What is taken out is dealt with: the last turn of this loop leaves the rest where it is.
+            next = if left > 0 { self.inbox.try_recv().ok() } else { None };
         }
         self.assign_all(&mut owed);
         for (reply, result) in replies {
@@ -282,10 +288,10 @@ impl Host {
     fn on_news_batch(&mut self, first: News) -> Owed {
         let mut owed = Owed::new();
         let mut next = Some(first);
-        for _ in 0..TURN_MAX {
+        for left in (0..TURN_MAX).rev() {
             let Some(news) = next.take() else { break };
             self.on_news(news, &mut owed);
-            next = self.news.try_recv().ok();
+            next = if left > 0 { self.news.try_recv().ok() } else { None };
         }
         owed
     }
@@ -355,6 +361,7 @@ impl Host {
                 Effect::WakeAt(at) => {
                     self.wakes.entry(at).or_default().insert(key.clone());
                 }
+                Effect::Tell(text) => self.events.tell(&after, text),
                 Effect::Forget => {
                     self.ledger.forget(key);
                     owed.push_back((key.clone(), Effect::Forget));
@@ -382,11 +389,12 @@ impl Host {
     /// One sync for everything, then everything that waited for it.
     fn finish_turn(&mut self, owed: Owed) -> io::Result<()> {
         tokio::task::block_in_place(|| self.ledger.save())?;
-        for done in std::mem::take(&mut self.after_sync) {
-            done();
-        }
+        // What is to run comes first, clearing away after it: somebody waits for the one and nobody for the other.
         for (key, effect) in owed {
             self.carry_out(&key, effect);
+        }
+        for done in std::mem::take(&mut self.after_sync) {
+            done();
         }
         self.publish();
         Ok(())
@@ -420,7 +428,7 @@ impl Host {
                 self.folders.forget(key);
             }
             // Done when the step gave them.
-            Effect::Save | Effect::WakeAt(_) => {}
+            Effect::Save | Effect::WakeAt(_) | Effect::Tell(_) => {}
         }
     }
 

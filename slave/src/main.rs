@@ -11,6 +11,7 @@ mod host;
 mod journal;
 mod ledger;
 mod link;
+mod local;
 mod logs;
 mod machine;
 mod os;
@@ -20,6 +21,7 @@ mod settings;
 use std::{process::ExitCode, sync::Arc};
 
 use clap::Parser;
+use minder_model::InstanceKey;
 use minder_shim::identity;
 use tokio::{signal::unix::SignalKind, sync::watch};
 
@@ -29,6 +31,7 @@ use crate::{
     journal::JournalError,
     ledger::{Ledger, LedgerError},
     link::Link,
+    local::LocalService,
     os::{bundle::Folders, cgroup::Cgroups},
     settings::{Flags, Settings},
 };
@@ -88,6 +91,16 @@ async fn run(settings: Settings) -> ExitCode {
     let (samples, machine) = watch::channel(None);
     tokio::spawn(machine::sample(handle.view.clone(), settings.machine_interval, samples));
     let folders = Folders::new(&settings.data);
+    match local::listen(&settings.data, settings.local_group) {
+        Ok(listener) => {
+            let (handle, machine, folders) = (handle.clone(), machine.clone(), folders.clone());
+            let logs = Box::new(move |key: &InstanceKey| folders.logs(key));
+            let (name, group) = (settings.name.clone(), settings.local_group);
+            tokio::spawn(LocalService::new(name, group, handle, machine, logs).serve(listener));
+        }
+        // Processes are worth more than this way in.
+        Err(error) => tracing::error!(%error, "no local orders: the socket in the data folder cannot be opened"),
+    }
     let link = Link::new(
         settings.clone(),
         handle,

@@ -5,3 +5,4 @@ pub mod cgroup;
 pub mod incarnation;
 pub mod launch;
 pub mod orphan;
+pub mod peer;

@@ -6,7 +6,7 @@ use tokio::time::timeout;
 
 use crate::{
     context::{Context, some},
-    failure::{DONE, Failure, NOT_RUNNING},
+    failure::Failure,
     flags::{Output, Select},
     screen::{Screen, phase_tone, put},
     views::{ExitView, InstanceView, Listing, print},
@@ -36,7 +36,7 @@ pub async fn run(context: &Context, command: Status) -> Result<u8, Failure> {
         return Err(Failure::nothing_matched(&selection));
     }
     let views: Vec<InstanceView> = reply.instances.iter().map(InstanceView::new).collect();
-    let code = if views.iter().all(InstanceView::is_running) { DONE } else { NOT_RUNNING };
+    let code = super::ps::code(&views);
     match context.output {
         Output::Json | Output::Yaml => print(context.output, &Listing::new(reply.position.as_ref(), views))?,
         Output::Name => put(&views.iter().map(|view| view.full() + "\n").collect::<String>()),
@@ -64,7 +64,8 @@ fn exit_line(exit: &ExitView) -> String {
     text
 }
 
-fn block(screen: &Screen, view: &InstanceView, logs: &[String]) -> String {
+/// One instance for people to read.
+pub fn block(screen: &Screen, view: &InstanceView, logs: &[String]) -> String {
     let tone = phase_tone(view.phase);
     let mut text = format!("{} {}\n", screen.paint(tone, "●"), view.full());
     let mut line = |key: &str, value: String| text.push_str(&format!("  {key:>10}: {value}\n"));

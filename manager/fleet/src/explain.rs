@@ -2,11 +2,12 @@
 
 use alloc::{format, string::String, vec::Vec};
 
-use minder_model::{InstanceRef, InstanceStatus, Item, Millis, Phase, Spec, Wanted};
+use minder_model::{InstanceRef, InstanceStatus, Item, Millis, OwedWhy, Phase, Spec, Wanted};
 
 use crate::view::Shown;
 
-/// Explains one instance. `warnings` are what [`crate::unenforced`] and the like say of it; `now_ms` is the wall clock to count from, milliseconds since 1970.
+/// Explains one instance. `warnings` are what [`crate::unenforced`] and the like say of it; `now_ms` is the wall clock to
+/// count from, milliseconds since 1970.
 pub fn explain(
     instance: &InstanceRef,
     item: &Item,
@@ -82,6 +83,10 @@ fn next_step(
         (Phase::Exited, _) => {
             format!("Next: its policy wants no restart; `minderctl start {instance}` runs it again.")
         }
+        (Phase::Stopped | Phase::Stopping, _) if shown.owed == OwedWhy::LocalStop.word() => format!(
+            "Next: it stays stopped until `minderctl start {instance}`, or `minderctl local start {}` on its machine.",
+            instance.key
+        ),
         (Phase::Stopped, _) if item.wanted == Wanted::Stopped => {
             format!("Next: it stays stopped until `minderctl start {instance}`.")
         }

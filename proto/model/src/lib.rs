@@ -22,8 +22,9 @@ mod selection;
 mod signal;
 mod size;
 mod spec;
+mod utc;
 
-pub use assignment::{Assignment, AssignmentDelta, DeltaError, Item, SignalOrder, Wanted};
+pub use assignment::{Assignment, AssignmentDelta, DeltaError, Item, LocalStop, SignalOrder, Wanted};
 pub use check::{FieldError, FieldErrors, check_labels, check_spec, warnings};
 pub use digest::Digest;
 pub use duration::Millis;
@@ -43,3 +44,4 @@ pub use spec::{
     Cores, Daemon, Limit, LogFull, Logs, Override, Resource, Resources, Restart, RestartPolicy, RunSpec, Spec, Start,
     Stop, StopScope,
 };
+pub use utc::Utc;

@@ -45,6 +45,8 @@ pub const LOG_FILES_MAX: u32 = 100;
 /// Answers to write requests that are remembered, so that a repeated request gets the first answer.
 /// At 1,000 writes a second this is more than a minute, several times the longest client retry.
 pub const REQUESTS_REMEMBERED_MAX: usize = 65_536;
+/// Longest user name that is kept with what that user did, in bytes; the system's own limit is 32.
+pub const USER_NAME_BYTES_MAX: usize = 64;
 /// Exits kept per instance on its slave and shown by `status`.
 pub const EXITS_KEPT_MAX: usize = 10;
 /// The latest exits whose last output is kept as well: enough to see whether it is the same trouble each time, and few

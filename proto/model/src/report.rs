@@ -6,6 +6,7 @@ use core::fmt;
 use minicbor::{CborLen, Decode, Encode};
 
 use crate::{
+    assignment::LocalStop,
     digest::Digest,
     id::{Generation, Incarnation, InstanceKey, Revision},
     limits::{LAST_OUTPUT_BYTES_MAX, LAST_OUTPUT_LINES},
@@ -178,6 +179,9 @@ pub enum Cause {
     /// The slave lacks the spec and has asked for it.
     #[n(9)]
     SpecMissing,
+    /// Somebody stopped it on its machine, past the managers.
+    #[n(40)]
+    StoppedLocally(#[n(0)] LocalStop),
 }
 
 impl fmt::Display for Cause {
@@ -193,6 +197,7 @@ impl fmt::Display for Cause {
             Self::KilledAfterGrace => f.write_str("did not stop in time, killed"),
             Self::TakenOver => f.write_str("taken over"),
             Self::SpecMissing => f.write_str("waiting for its spec"),
+            Self::StoppedLocally(stop) => write!(f, "{stop}"),
         }
     }
 }

@@ -2,8 +2,8 @@
 
 use minder_model::{
     Asked, Cause, Digest, Disk, ExitRecord, ExitStatus, Generation, Incarnation, InstanceKey, InstanceStatus,
-    LastOutput, LimitSupport, MachineFacts, MachineUsage, NetworkInterface, Phase, ProcessName, ProcessUsage, Resource,
-    Revision, Signal, StartFailure, SupervisionLevel, exits_added,
+    LastOutput, LimitSupport, LocalStop, MachineFacts, MachineUsage, NetworkInterface, Phase, ProcessName,
+    ProcessUsage, Resource, Revision, Signal, StartFailure, SupervisionLevel, exits_added,
 };
 
 use crate::v1;
@@ -169,6 +169,9 @@ pub fn cause_to_wire(cause: &Cause) -> v1::Cause {
         Cause::KilledAfterGrace => Kind::KilledAfterGrace(true),
         Cause::TakenOver => Kind::TakenOver(true),
         Cause::SpecMissing => Kind::SpecMissing(true),
+        Cause::StoppedLocally(stop) => {
+            Kind::StoppedLocally(v1::LocalStop { by: stop.by.clone(), at_ms: stop.at_ms, start_at: stop.start_at.0 })
+        }
     };
     v1::Cause { kind: Some(kind) }
 }
@@ -191,6 +194,9 @@ pub fn cause_from_wire(wire: v1::Cause) -> Result<Cause, StatusError> {
         Some(Kind::KilledAfterGrace(_)) => Cause::KilledAfterGrace,
         Some(Kind::TakenOver(_)) => Cause::TakenOver,
         Some(Kind::SpecMissing(_)) => Cause::SpecMissing,
+        Some(Kind::StoppedLocally(stop)) => {
+            Cause::StoppedLocally(LocalStop { by: stop.by, at_ms: stop.at_ms, start_at: Revision(stop.start_at) })
+        }
     })
 }
 
@@ -430,6 +436,7 @@ mod tests {
             Cause::KilledAfterGrace,
             Cause::TakenOver,
             Cause::SpecMissing,
+            Cause::StoppedLocally(LocalStop { by: "ann".into(), at_ms: 7, start_at: Revision(3) }),
         ] {
             assert_eq!(cause_from_wire(cause_to_wire(&cause)).unwrap(), cause);
         }

@@ -23,6 +23,7 @@ use minder_shim::{
 };
 
 use crate::{
+    birth::Place,
     child::{self, Failed},
     logs::LogFile,
     socket::Socket,
@@ -66,6 +67,8 @@ pub struct Shim {
     child_ended: OwnedFd,
     /// Where the child says whether it could execute the program; gone when it has said so.
     starting: Option<File>,
+    /// Tells whether a child that was born in its cgroup came to life, until that is known.
+    unborn: Option<File>,
     streams: Vec<Stream>,
     logs: Vec<LogFile>,
     buffer: Vec<u8>,
@@ -86,8 +89,7 @@ impl Shim {
     pub fn prepare(launch: Launch) -> io::Result<Self> {
         // A bundle that has a record was used before. What that says must not be lost, and nothing starts twice.
         let record_file = OpenOptions::new().read(true).write(true).create_new(true).open(bundle::RECORD)?;
-        io::Write::write_all(&mut &record_file, &[0; FILE_BYTES as usize])?;
-        record_file.sync_all()?;
+        sys::make_blocks(&record_file, FILE_BYTES)?;
         let own = std::process::id();
         let record = Record {
             boot_id: identity::boot_id(),
@@ -102,6 +104,7 @@ impl Shim {
             socket: Socket::listen()?,
             child_ended: sys::child_signal_fd()?,
             starting: None,
+            unborn: None,
             streams: Vec::new(),
             logs: Vec::new(),
             buffer: vec![0; READ_BYTES],
@@ -138,7 +141,11 @@ impl Shim {
         if let Err(errno) = self.open_logs() {
             return self.start_failed(Step::Logs, errno);
         }
-        match child::fork(&self.launch) {
+        self.start_child(Place::Cgroup);
+    }
+
+    fn start_child(&mut self, place: Place) {
+        match child::fork(&self.launch, place) {
             Err(failed) => self.start_failed(failed.step, failed.errno),
             Ok(mut child) => {
                 // On record first: whatever happens to this process now, nothing runs that nobody knows of.
@@ -155,6 +162,7 @@ impl Shim {
                     }
                 }
                 self.starting = Some(child.report);
+                self.unborn = child.unborn;
             }
         }
     }
@@ -163,6 +171,11 @@ impl Shim {
     fn look_at_start(&mut self) {
         let Some(outcome) = self.starting.as_mut().and_then(child::outcome) else { return };
         self.starting = None;
+        // What is being ended is not begun again.
+        if outcome.is_ok() && !self.killing && self.unborn.take().is_some_and(|mut go| child::was_unborn(&mut go)) {
+            self.streams.clear();
+            return self.start_child(Place::Here);
+        }
         match outcome {
             Ok(()) => {
                 self.record.stage = Stage::Running;

@@ -168,8 +168,8 @@ impl Given {
         for one in limits.iter().filter(|one| !one.missing.is_empty()) {
             tracing::info!(resource = one.resource.word(), why = one.missing, "this limit cannot be held here");
         }
-        let note = "this kernel kills at birth what is cloned into a cgroup that was killed before; nothing here is, for \
-                    every start gets a fresh one and enters it by itself";
+        let note = "this kernel kills at birth what is cloned into a cgroup that was killed before; every start gets a \
+                    fresh one here, and enters it by itself where it is killed at its birth all the same";
         let notes: Vec<String> = trap.then(|| note.to_owned()).into_iter().collect();
         Ok(Cgroups { base: Some(base.into()), limits: limits.into(), notes: notes.into() })
     }

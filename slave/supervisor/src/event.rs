@@ -1,6 +1,6 @@
 //! What happens to an instance and what is done about it.
 
-use alloc::boxed::Box;
+use alloc::{boxed::Box, string::String};
 
 use minder_model::{ExitStatus, Generation, Incarnation, Item, LastOutput, RunSpec, Signal, StartFailure, StopScope};
 
@@ -49,8 +49,35 @@ pub enum Event {
     },
     /// The incarnation is over: no process of it is left.
     Ended(Ended),
+    /// Somebody on the machine itself says so.
+    Local {
+        /// What is to be done.
+        order: LocalOrder,
+        /// The user who says it.
+        by: String,
+    },
     /// A time that [`Effect::WakeAt`] asked for may have come.
     Timer,
+}
+
+/// What people on the machine itself may say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LocalOrder {
+    /// Stop, and stay stopped whatever is assigned.
+    Stop,
+    /// End a local stop; try again now what has given up or ended.
+    Start,
+    /// Begin a new incarnation; ends a local stop as well.
+    Restart,
+}
+
+/// Why a local order is not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LocalRefusal {
+    /// The managers have not assigned it, or not any more.
+    NotAssigned,
+    /// The managers want it stopped.
+    WantedStopped,
 }
 
 /// How an incarnation ended.
@@ -108,6 +135,8 @@ pub enum Effect {
     },
     /// Give [`Event::Timer`] at this time or later.
     WakeAt(u64),
+    /// Tell people, as an event.
+    Tell(String),
     /// Nothing is left of the instance: drop it and its record.
     Forget,
 }

@@ -15,6 +15,6 @@ mod record;
 mod restart;
 mod supervisor;
 
-pub use event::{Effect, Ended, Event, Now};
+pub use event::{Effect, Ended, Event, LocalOrder, LocalRefusal, Now};
 pub use record::{Live, Outcome, Record};
 pub use supervisor::Supervisor;

@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use minder_model::{Cause, Digest, ExitRecord, Generation, Incarnation, InstanceKey, Revision};
+use minder_model::{Cause, Digest, ExitRecord, Generation, Incarnation, InstanceKey, LocalStop, Revision};
 use minicbor::{CborLen, Decode, Encode};
 
 /// The durable part of a supervisor.
@@ -57,6 +57,9 @@ pub struct Record {
     /// The limit was reached and no run since then was a good one: one try at a time.
     #[n(15)]
     pub slow: bool,
+    /// Somebody on the machine has stopped it, and nothing later says otherwise.
+    #[n(40)]
+    pub local_stop: Option<LocalStop>,
 }
 
 /// An incarnation that may be alive.
@@ -121,6 +124,7 @@ impl Record {
             signal_at: Revision::ZERO,
             exits: Vec::new(),
             slow: false,
+            local_stop: None,
         }
     }
 }

@@ -1,5 +1,7 @@
 //! The state machine. Facts come in by events; `settle` compares them with the wish and says what to do next.
 
+mod local;
+
 use alloc::{boxed::Box, vec, vec::Vec};
 
 use minder_model::{
@@ -107,17 +109,18 @@ impl Supervisor {
             Event::Assigned { item, run_spec } => {
                 let spec = run_spec.map(|run_spec| Box::new(WishSpec { launch: run_spec.launch_digest(), run_spec }));
                 self.wish = Wish::Like(item, spec);
-                Vec::new()
+                self.end_outdated_local_stop()
             }
             Event::Removed => {
                 self.wish = Wish::Gone;
-                Vec::new()
+                self.end_outdated_local_stop()
             }
             Event::Started { incarnation, pid, started_at_ms } => self.on_started(incarnation, pid, started_at_ms, now),
             Event::TakenOver { incarnation, pid, started_at_ms, run_spec } => {
                 self.on_taken_over(incarnation, pid, started_at_ms, run_spec, now)
             }
             Event::Ended(ended) => self.on_ended(ended, now),
+            Event::Local { order, by } => self.on_local(order, by, now),
             Event::Timer => Vec::new(),
         };
         effects.extend(self.settle(now));
@@ -229,7 +232,9 @@ impl Supervisor {
                 let item = *item;
                 self.settle_down(item, due_mono_ms, now)
             }
-            (Wish::Like(item, _), Fact::Starting) if item.wanted == Wanted::Stopped => self.stop(Why::Operator, now),
+            (Wish::Like(item, _), Fact::Starting) if self.wanted(item) == Wanted::Stopped => {
+                self.stop(Why::Operator, now)
+            }
             (Wish::Like(..), Fact::Starting) => Vec::new(),
             (Wish::Like(item, _), Fact::Up { .. }) => {
                 let item = *item;
@@ -258,7 +263,7 @@ impl Supervisor {
         let signal_at = item.signal.map_or(Revision::ZERO, |order| order.revision);
         let mut changed = signal_at > self.record.signal_at;
         self.record.signal_at = self.record.signal_at.max(signal_at);
-        if item.wanted == Wanted::Stopped {
+        if self.wanted(&item) == Wanted::Stopped {
             changed |= self.stay_stopped(item, now);
             return if changed { vec![Effect::Save] } else { Vec::new() };
         }
@@ -326,7 +331,7 @@ impl Supervisor {
     }
 
     fn settle_up(&mut self, item: Item, now: Now) -> Vec<Effect> {
-        if item.wanted == Wanted::Stopped {
+        if self.wanted(&item) == Wanted::Stopped {
             return self.stop(Why::Operator, now);
         }
         let Some(live) = self.record.live else { return Vec::new() };
@@ -485,6 +490,10 @@ impl Supervisor {
     }
 
     fn cause(&self) -> Cause {
+        match (self.fact, &self.record.local_stop) {
+            (Fact::Down { .. } | Fact::Stopping { .. }, Some(stop)) => return Cause::StoppedLocally(stop.clone()),
+            (Fact::Unclear | Fact::Starting | Fact::Up { .. }, _) | (_, None) => {}
+        }
         match self.fact {
             Fact::Down { .. } if self.missing_spec().is_some() => Cause::SpecMissing,
             Fact::Stopping { why: Why::SpecChanged, .. } => Cause::SpecChanged,

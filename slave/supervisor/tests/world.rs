@@ -118,6 +118,7 @@ impl World {
                     assert!(at >= self.mono_ms, "a wake-up in the past");
                     self.wakes.insert(at);
                 }
+                Effect::Tell(_) => {}
                 Effect::Forget => {
                     assert!(self.processes.values().all(|process| process.ended.is_some()));
                 }
@@ -217,6 +218,7 @@ impl World {
                 restart_at: Revision::ZERO,
                 retry_at: Revision::ZERO,
                 signal: None,
+                start_at: Revision::ZERO,
             },
             |(item, _)| *item,
         );

@@ -6,6 +6,7 @@ mod at_most_one;
 mod exits;
 mod fence;
 mod life;
+mod local;
 mod logs;
 mod many;
 mod resources;

@@ -398,5 +398,5 @@ pub fn spec(name: &str, command: &str, args: &[&str]) -> Spec {
 
 pub fn item(spec: Digest, wanted: Wanted) -> Item {
     let zero = Revision::ZERO;
-    Item { generation: Generation(1), spec, wanted, restart_at: zero, retry_at: zero, signal: None }
+    Item { generation: Generation(1), spec, wanted, restart_at: zero, retry_at: zero, signal: None, start_at: zero }
 }
