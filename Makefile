@@ -10,7 +10,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
 export MINDER_BIN_DIR := $(abspath $(TARGET))/debug
 CARGO := deploy/setup/cargo
 
-.PHONY: help setup build where demo test bench-writes clean
+.PHONY: help setup build where demo test test-limits bench-writes bench-supervision clean
 
 help: ## Say what there is to make
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -40,10 +40,18 @@ test: setup ## Everything that gates a change
 	    $(CARGO) test --workspace --no-fail-fast; \
 	fi
 
+test-limits: ## Memory, cpu and pids limits under a Linux that has them (unpacked from Debian's package)
+	@chaos-tests/limits
+
 bench-writes: setup ## Durable writes per second beside etcd (installed from Debian's package where it can be)
 	@command -v etcd > /dev/null || [ -n "$$MINDER_ETCD" ] || deploy/setup/etcd
 	$(CARGO) build --release --workspace --bins
 	MINDER_BIN_DIR=$(abspath $(TARGET))/release $(CARGO) run --release -p minder-chaos-tests --bin bench-writes
+
+bench-supervision: setup ## Restart time, memory and CPU of supervision beside supervisord and runit (from Debian's packages)
+	@deploy/setup/supervisors
+	$(CARGO) build --release --workspace --bins
+	MINDER_BIN_DIR=$(abspath $(TARGET))/release $(CARGO) run --release -p minder-chaos-tests --bin bench-supervision
 
 clean: ## Remove what was compiled, but for RocksDB
 	cargo clean

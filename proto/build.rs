@@ -3,7 +3,7 @@
 use std::{env, fs, path::PathBuf};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let names = ["spec", "status", "control", "slave", "peer"].map(|name| format!("minder/v1/{name}.proto"));
+    let names = ["spec", "status", "control", "slave", "peer", "local"].map(|name| format!("minder/v1/{name}.proto"));
     for name in &names {
         println!("cargo:rerun-if-changed={name}");
     }

@@ -4,12 +4,14 @@
 //! Whatever is started here ends with its guard, the managed processes included, and only that.
 #![allow(clippy::unwrap_used)]
 
+mod clock;
 mod cluster;
 mod gaps;
 mod processes;
 mod program;
 mod wait;
 
+pub use clock::mono_now;
 pub use cluster::{Cluster, ClusterShape, all, named};
 pub use gaps::{Gaps, Spread};
 pub use processes::{descendants_of, is_alive, pids_with};

@@ -8,6 +8,7 @@ pub mod explain;
 pub mod get;
 pub mod host;
 pub mod init;
+pub mod local;
 pub mod logs;
 pub mod manager;
 pub mod order;
@@ -50,6 +51,7 @@ pub async fn run(flags: Minderctl) -> Result<u8, Failure> {
         Command::Events(command) => events::run(&context()?, command).await,
         Command::Host(command) => host::run(&context()?, command).await,
         Command::Manager(command) => manager::run(&context()?, command).await,
+        Command::Local(command) => local::run(&global, command).await,
         Command::Init(command) => init::run(&context()?, command).await,
         Command::Version(command) => version::run(&global, &command).await,
         Command::Completion(command) => Ok(completion::run(&command)),

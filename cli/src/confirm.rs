@@ -11,11 +11,12 @@ use crate::{
     context::Context,
     failure::{FAILED, Failure},
     flags::Change,
+    screen::Screen,
     words::count,
 };
 
 /// Up to here a selection is taken as meant.
-const INSTANCES_UNASKED_MAX: usize = 20;
+pub const INSTANCES_UNASKED_MAX: usize = 20;
 /// And up to here.
 const HOSTS_UNASKED_MAX: usize = 5;
 
@@ -34,7 +35,12 @@ pub async fn confirm(context: &Context, verb: &str, selection: &v1::Selection, c
         return Ok(());
     }
     let plan = format!("{verb} {} on {}", count(instances.len() as u64, "instance"), count(hosts.len() as u64, "host"));
-    if !context.screen.asks {
+    consent(&context.screen, &plan)
+}
+
+/// Asks whether the plan is meant, where there is somebody to ask.
+pub fn consent(screen: &Screen, plan: &str) -> Result<(), Failure> {
+    if !screen.asks {
         return Err(Failure::usage(format!("this would {plan}")).hint("add --yes if that is meant"));
     }
     eprint!("This will {plan}. Go on? [y/N] ");

@@ -9,13 +9,11 @@ use crate::{
     failure::Failure,
     flags::{Change, Global, Output, Select},
     screen::Screen,
-    settings,
+    settings, waiting,
 };
 
 /// Limit on one call unless a smaller one is asked for.
-const CALL_LIMIT: Duration = Duration::from_secs(10);
-/// Limit on waiting unless another one is asked for.
-const WAIT_LIMIT: Duration = Duration::from_secs(30);
+pub const CALL_LIMIT: Duration = Duration::from_secs(10);
 
 /// The cluster, the screen and the limits.
 pub struct Context {
@@ -34,7 +32,7 @@ impl Context {
             client: Client::new(servers)?.with_deadline(deadline).with_actor(actor),
             output: global.output,
             screen: Screen::new(),
-            wait_limit: global.timeout.unwrap_or(WAIT_LIMIT),
+            wait_limit: global.timeout.unwrap_or(waiting::LIMIT),
         })
     }
 }

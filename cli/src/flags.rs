@@ -128,6 +128,7 @@ pub enum Command {
     Host(commands::host::Host),
     #[command(subcommand, visible_alias = "managers")]
     Manager(commands::manager::Manager),
+    Local(commands::local::LocalCommand),
     Init(commands::init::Init),
     Version(commands::version::Version),
     Completion(commands::completion::Completion),

@@ -1,5 +1,7 @@
 //! Answers as JSON and YAML show them. These names are an interface: scripts rely on them.
 
+mod host;
+
 use std::collections::BTreeMap;
 
 use minder_client::v1;
@@ -7,6 +9,7 @@ use minder_model::{ExitStatus, Spec};
 use minder_proto::convert::{spec::spec_from_wire, status};
 use serde::Serialize;
 
+pub use self::host::{FactsView, HostView, UsageView};
 use crate::{
     failure::{FAILED, Failure},
     flags::Output,
@@ -129,6 +132,8 @@ pub struct InstanceView {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ready: Option<CheckView>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub exits: Vec<ExitView>,
 }
 
@@ -147,13 +152,20 @@ pub struct ExitView {
     pub how: String,
     pub started_at_ms: u64,
     pub ended_at_ms: u64,
+    pub lived_ms: u64,
+    pub cpu_ms: u64,
+    pub memory_peak_bytes: u64,
     pub requested: bool,
     pub killed_after_grace: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stop_ms: Option<u64>,
-    /// How its stop went, in words.
-    #[serde(skip)]
-    pub stop: String,
+    pub oom_kills: u32,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub start_failure_step: String,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub last_stdout: String,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub last_stderr: String,
 }
 
 impl InstanceView {
@@ -189,6 +201,7 @@ impl InstanceView {
             labels: instance.labels.clone(),
             health: seen.health.map(CheckView::new),
             ready: seen.ready.map(CheckView::new),
+            warnings: instance.warnings.clone(),
             exits: seen.exits.iter().map(ExitView::new).collect(),
         }
     }
@@ -229,28 +242,26 @@ impl CheckView {
 }
 
 impl ExitView {
-    fn new(exit: &v1::ExitRecord) -> Self {
-        let how = match &exit.start_failure {
-            Some(failure) => format!("cannot start: {}", failure.message),
-            None => {
-                let ended = status::exit_status_from_wire(exit.status.unwrap_or_default());
-                let ended = ended.unwrap_or(ExitStatus::Unknown);
-                match exit.unhealthy.as_str() {
-                    "" => ended.to_string(),
-                    sentence => format!("{ended} ({sentence})"),
-                }
-            }
-        };
+    pub fn new(exit: &v1::ExitRecord) -> Self {
+        // A slave of a newer version may say what this one has no word for.
+        let how = status::exit_record_from_wire(exit.clone())
+            .map_or_else(|_| ExitStatus::Unknown.to_string(), |exit| exit.to_string());
         Self {
             incarnation: exit.incarnation,
             generation: exit.generation,
             how,
             started_at_ms: exit.started_at_ms,
             ended_at_ms: exit.ended_at_ms,
+            lived_ms: exit.ended_at_ms.saturating_sub(exit.started_at_ms),
+            cpu_ms: exit.cpu_ms,
+            memory_peak_bytes: exit.memory_peak_bytes,
             requested: exit.requested,
             killed_after_grace: exit.killed_after_grace,
             stop_ms: exit.stop_ms,
-            stop: status::exit_record_from_wire(exit.clone()).map(|exit| exit.stop_words()).unwrap_or_default(),
+            oom_kills: exit.oom_kills,
+            start_failure_step: exit.start_failure.as_ref().map(|failure| failure.step.clone()).unwrap_or_default(),
+            last_stdout: exit.last_stdout.clone(),
+            last_stderr: exit.last_stderr.clone(),
         }
     }
 }
@@ -282,182 +293,6 @@ impl ProcessView {
             hosts: process.hosts.clone(),
             // A spec of a newer version may not fit this one's; then the rest is shown all the same.
             spec: spec_from_wire(wire).ok(),
-        }
-    }
-}
-
-#[derive(Serialize)]
-pub struct HostView {
-    pub name: String,
-    pub address: String,
-    pub condition: &'static str,
-    pub labels: BTreeMap<String, String>,
-    pub silent_ms: Option<u64>,
-    pub registered: bool,
-    pub boot_id: String,
-    pub instances_wanted: u32,
-    pub instances_running: u32,
-    pub assignment_revision: u64,
-    pub assignment_revision_seen: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub facts: Option<FactsView>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub usage: Option<UsageView>,
-    pub usage_age_ms: Option<u64>,
-}
-
-#[derive(Serialize)]
-pub struct FactsView {
-    pub cores: u32,
-    pub cpu_model: String,
-    pub memory_bytes: u64,
-    pub swap_bytes: u64,
-    pub os: String,
-    pub kernel: String,
-    pub architecture: String,
-    pub slave_version: String,
-    pub supervision: &'static str,
-}
-
-#[derive(Serialize)]
-pub struct UsageView {
-    pub sampled_at_ms: u64,
-    pub uptime_seconds: u64,
-    pub cpu_permille: u32,
-    pub load_permille: Vec<u32>,
-    pub memory_used_bytes: u64,
-    pub memory_available_bytes: u64,
-    pub swap_used_bytes: u64,
-    pub disks: Vec<DiskView>,
-    pub networks: Vec<NetworkView>,
-    pub processes: Vec<ProcessUsageView>,
-}
-
-#[derive(Serialize)]
-pub struct DiskView {
-    pub mount_point: String,
-    pub device: String,
-    pub file_system: String,
-    pub total_bytes: u64,
-    pub available_bytes: u64,
-    pub total_inodes: u64,
-    pub free_inodes: u64,
-}
-
-#[derive(Serialize)]
-pub struct NetworkView {
-    pub name: String,
-    pub received_bytes_per_second: u64,
-    pub sent_bytes_per_second: u64,
-    pub received_bytes: u64,
-    pub sent_bytes: u64,
-}
-
-#[derive(Serialize)]
-pub struct ProcessUsageView {
-    pub instance: String,
-    pub cpu_millicores: u32,
-    pub resident_bytes: u64,
-    pub threads: u32,
-    pub open_files: u32,
-}
-
-impl HostView {
-    pub fn new(host: &v1::Host) -> Self {
-        Self {
-            name: host.name.clone(),
-            address: host.address.clone(),
-            condition: match host.condition() {
-                v1::HostCondition::Connected => "connected",
-                v1::HostCondition::Suspect => "suspect",
-                v1::HostCondition::Lost => "lost",
-                v1::HostCondition::Unheard | v1::HostCondition::Unspecified => "unheard",
-            },
-            labels: host.labels.clone(),
-            silent_ms: host.silent_ms,
-            registered: host.registered,
-            boot_id: host.boot_id.clone(),
-            instances_wanted: host.instances_wanted,
-            instances_running: host.instances_running,
-            assignment_revision: host.assignment_revision,
-            assignment_revision_seen: host.assignment_revision_seen,
-            facts: host.facts.as_ref().map(FactsView::new),
-            usage: host.usage.as_ref().map(UsageView::new),
-            usage_age_ms: host.usage_age_ms,
-        }
-    }
-}
-
-impl FactsView {
-    fn new(facts: &v1::MachineFacts) -> Self {
-        Self {
-            cores: facts.cores,
-            cpu_model: facts.cpu_model.clone(),
-            memory_bytes: facts.memory_bytes,
-            swap_bytes: facts.swap_bytes,
-            os: facts.os.clone(),
-            kernel: facts.kernel.clone(),
-            architecture: facts.architecture.clone(),
-            slave_version: facts.slave_version.clone(),
-            supervision: match facts.supervision() {
-                v1::SupervisionLevel::Cgroup => "cgroup",
-                v1::SupervisionLevel::Session | v1::SupervisionLevel::Unspecified => "session",
-            },
-        }
-    }
-}
-
-impl UsageView {
-    fn new(usage: &v1::MachineUsage) -> Self {
-        Self {
-            sampled_at_ms: usage.sampled_at_ms,
-            uptime_seconds: usage.uptime_seconds,
-            cpu_permille: usage.cpu_permille,
-            load_permille: usage.load_permille.clone(),
-            memory_used_bytes: usage.memory_used_bytes,
-            memory_available_bytes: usage.memory_available_bytes,
-            swap_used_bytes: usage.swap_used_bytes,
-            disks: usage.disks.iter().map(DiskView::new).collect(),
-            networks: usage.networks.iter().map(NetworkView::new).collect(),
-            processes: usage.processes.iter().map(ProcessUsageView::new).collect(),
-        }
-    }
-}
-
-impl DiskView {
-    fn new(disk: &v1::Disk) -> Self {
-        Self {
-            mount_point: disk.mount_point.clone(),
-            device: disk.device.clone(),
-            file_system: disk.file_system.clone(),
-            total_bytes: disk.total_bytes,
-            available_bytes: disk.available_bytes,
-            total_inodes: disk.total_inodes,
-            free_inodes: disk.free_inodes,
-        }
-    }
-}
-
-impl NetworkView {
-    fn new(network: &v1::NetworkInterface) -> Self {
-        Self {
-            name: network.name.clone(),
-            received_bytes_per_second: network.received_bytes_per_second,
-            sent_bytes_per_second: network.sent_bytes_per_second,
-            received_bytes: network.received_bytes,
-            sent_bytes: network.sent_bytes,
-        }
-    }
-}
-
-impl ProcessUsageView {
-    fn new(usage: &v1::ProcessUsage) -> Self {
-        Self {
-            instance: usage.instance.clone(),
-            cpu_millicores: usage.cpu_millicores,
-            resident_bytes: usage.resident_bytes,
-            threads: usage.threads,
-            open_files: usage.open_files,
         }
     }
 }

@@ -7,6 +7,7 @@ use std::{
 };
 
 use minder_client::v1;
+use minder_model::OwedWhy;
 use tokio::time::{Instant, timeout_at};
 
 use crate::{
@@ -16,10 +17,12 @@ use crate::{
     words::{self, count, full},
 };
 
+/// Limit on waiting unless another one is asked for.
+pub const LIMIT: Duration = Duration::from_secs(30);
 /// Hosts shown on a terminal at a time; more than a screen cannot be repainted.
 const HOSTS_SHOWN_MAX: usize = 20;
 /// Instances named when they are in the way.
-const NAMED_MAX: usize = 10;
+pub const NAMED_MAX: usize = 10;
 
 /// What is waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -108,10 +111,19 @@ fn state(instance: &v1::Instance, revision: u64, goal: Goal) -> State {
     if instance.assignment_revision_seen < revision {
         return State::Pending;
     }
-    if instance.owed == "failed" {
+    let phase = phase(instance);
+    // What somebody stopped on its machine stays so until somebody says otherwise: waiting does not help.
+    let stopped_locally = instance.owed == OwedWhy::LocalStop.word();
+    match goal {
+        Goal::Stopped if stopped_locally => {
+            return if phase == "STOPPED" { State::Done } else { State::Pending };
+        }
+        Goal::Settled | Goal::Running if stopped_locally => return State::Failed,
+        Goal::Settled | Goal::Running | Goal::Stopped => {}
+    }
+    if instance.owed == OwedWhy::Failed.word() {
         return State::Failed;
     }
-    let phase = phase(instance);
     let reached = match goal {
         Goal::Settled => instance.owed.is_empty(),
         Goal::Running => instance.owed.is_empty() && matches!(phase, "RUNNING" | "READY"),
@@ -125,8 +137,13 @@ fn settled(instances: &[v1::Instance], revision: u64, goal: Goal, took: Duration
         instances.iter().filter(|instance| state(instance, revision, goal) == State::Failed).collect();
     if let Some(first) = failed.first() {
         let name = full(first.name.as_ref().unwrap_or(&v1::InstanceName::default()));
-        let failure = Failure::new(FAILED, format!("{} failed", count(failed.len() as u64, "instance")))
-            .hint(format!("`minderctl explain {name}` says more, `minderctl logs {name}` shows its output"));
+        let what = count(failed.len() as u64, "instance");
+        let failure = match first.owed == OwedWhy::LocalStop.word() {
+            true => Failure::new(FAILED, format!("{what} in the way"))
+                .hint(format!("`minderctl start {name}` ends a local stop, if that is meant")),
+            false => Failure::new(FAILED, format!("{what} failed"))
+                .hint(format!("`minderctl explain {name}` says more, `minderctl logs {name}` shows its output")),
+        };
         return Err(name_some(failure, &failed));
     }
     let hosts: std::collections::BTreeSet<&str> =

@@ -7,7 +7,7 @@
 use std::{sync::Arc, time::Duration};
 
 use futures::{FutureExt, future::BoxFuture};
-use minder_fleet::{Effect, Event, Hello, Session};
+use minder_fleet::{Effect, Event, Hello, Reported, Session};
 use minder_model::{BootId, ClusterId, Digest, HostName, InstanceKey, RequestId, Revision};
 use minder_proto::{convert, v1};
 use minder_state::{Command, Expect, Outcome, Proposal};
@@ -243,8 +243,11 @@ impl Attendance {
 
     async fn on_report(&mut self, report: v1::Report) -> Result<(), Ended> {
         let Some(host) = self.session.as_ref().and_then(Session::host).cloned() else { return Ok(()) };
-        let statuses: Result<Vec<_>, _> =
-            report.statuses.into_iter().map(convert::status::instance_status_from_wire).collect();
+        let reported = |wire: v1::InstanceStatus| {
+            let exits_added = wire.exits_added;
+            convert::status::instance_status_from_wire(wire).map(|status| Reported { status, exits_added })
+        };
+        let statuses: Result<Vec<_>, _> = report.statuses.into_iter().map(reported).collect();
         let gone: Result<Vec<_>, _> = report.gone.iter().map(|text| InstanceKey::parse(text)).collect();
         let (statuses, gone) = match (statuses, gone) {
             (Ok(statuses), Ok(gone)) => (statuses, gone),

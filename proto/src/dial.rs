@@ -1,6 +1,6 @@
-//! How every part of Minder connects to a manager.
+//! How every part of Minder connects to a manager, and people on a machine to its slave.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use tonic::transport::{Endpoint, Error};
 
@@ -19,4 +19,9 @@ pub fn endpoint(address: &str) -> Result<Endpoint, Error> {
         .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
         .keep_alive_timeout(KEEPALIVE_TIMEOUT)
         .keep_alive_while_idle(true))
+}
+
+/// The endpoint at a unix socket on this machine.
+pub fn local(socket: &Path) -> Result<Endpoint, Error> {
+    Ok(Endpoint::from_shared(format!("unix:{}", socket.display()))?.connect_timeout(CONNECT_TIMEOUT))
 }

@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 
 use minder_model::{
-    Bytes, Daemon, File, Health, Hook, Hooks, HostName, Limit, LogFull, Logs, Millis, OnUnhealthy, Override, Probe,
-    ProcessName, Ready, Restart, RestartPolicy, Signal, Spec, Start, Stop, StopScope, StopStep,
+    Bytes, Cores, Daemon, File, Health, Hook, Hooks, HostName, Limit, LogFull, Logs, Millis, OnUnhealthy, Override,
+    Probe, ProcessName, Ready, Resources, Restart, RestartPolicy, Signal, Spec, Start, Stop, StopScope, StopStep,
 };
 use minder_proto::{
     convert::spec::{spec_from_wire, spec_to_wire},
@@ -156,6 +156,7 @@ prop_compose! {
         hooks in hooks(),
         env_files in vec(".{0,6}", 0..3),
         files in vec((".{0,6}", ".{0,6}", option::of(".{0,4}"), option::of(".{0,4}"), any::<bool>()), 0..3),
+        resources in option::of(any::<(Option<u64>, Option<u32>, Option<u32>)>()),
     ) -> Spec {
         let text = |at: usize| some[at].map(|value| value.to_string());
         Spec {
@@ -194,6 +195,11 @@ prop_compose! {
                     expand,
                 })
                 .collect(),
+            resources: resources.map(|(memory, cpu, pids)| Resources {
+                memory: memory.map(Bytes),
+                cpu: cpu.map(Cores),
+                pids,
+            }),
             ..Spec::new(ProcessName::new(name).unwrap(), command)
         }
     }

@@ -5,7 +5,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use minder_model::{InstanceKey, InstanceStatus, Millis, Phase, ProbeState};
+use minder_model::{Cause, InstanceKey, InstanceStatus, Millis, Phase, ProbeState};
 use minder_proto::{convert::status::phase_to_wire, v1};
 use tokio::sync::watch;
 
@@ -47,8 +47,8 @@ impl Events {
         });
     }
 
-    /// Notes something else that users want to know of an instance: one line.
-    pub fn told(&self, key: &InstanceKey, text: String) {
+    /// Notes something that users want to know of an instance and that is no change of phase: one line.
+    pub fn tell(&self, key: &InstanceKey, text: String) {
         self.push(v1::SlaveEvent { time_ms: wall_ms(), instance: key.to_string(), text, ..v1::SlaveEvent::default() });
     }
 
@@ -76,13 +76,34 @@ impl Events {
     }
 }
 
+/// Longest piece of a program's own words in an event.
+const SAID_CHARS_MAX: usize = 160;
+
+/// How the last incarnation went, for an event that tells of its end: how long it lived and what it said last.
+fn end_of(status: &InstanceStatus) -> String {
+    let Some(exit) = status.exits.last().filter(|exit| exit.incarnation == status.incarnation) else {
+        return String::new();
+    };
+    let lived = match exit.start_failure {
+        Some(_) => String::new(),
+        None => format!(" after {}", Millis(exit.lived_ms())),
+    };
+    match exit.last_output.last_line() {
+        Some(line) if !exit.requested => {
+            let said: String = line.chars().filter(|c| !c.is_control()).take(SAID_CHARS_MAX).collect();
+            format!("{lived}, last said {said:?}")
+        }
+        Some(_) | None => lived,
+    }
+}
+
 fn sentence(before: &InstanceStatus, status: &InstanceStatus) -> String {
     // How the stop went that has just come to its end.
     let stop = match status.exits.last() {
         Some(exit) if before.exits.last() != Some(exit) => exit.stop_words(),
         Some(_) | None => String::new(),
     };
-    let cause = status.cause.to_string();
+    let cause = format!("{}{}", status.cause, end_of(status));
     let wait = Millis(status.next_start_ms.saturating_sub(wall_ms()) / 100 * 100);
     match status.phase {
         Phase::Starting if !stop.is_empty() => {
@@ -96,7 +117,10 @@ fn sentence(before: &InstanceStatus, status: &InstanceStatus) -> String {
         Phase::Fatal if status.next_start_ms > 0 => format!("given up: {cause}; one more try in {wait}"),
         Phase::Fatal => format!("given up: {cause}"),
         Phase::Exited => format!("ended: {cause}"),
-        Phase::Stopping => format!("stopping {cause}"),
+        Phase::Stopping | Phase::Stopped if matches!(status.cause, Cause::StoppedLocally(_)) => {
+            format!("{}: {cause}", status.phase.word().to_lowercase())
+        }
+        Phase::Stopping => format!("stopping {}", status.cause),
         Phase::Stopped | Phase::Pending if !stop.is_empty() => stop,
         Phase::Stopped => format!("stopped {cause}"),
         Phase::Pending | Phase::Lost | Phase::Unknown => status.phase.word().to_lowercase(),

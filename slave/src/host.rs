@@ -4,6 +4,7 @@
 mod effects;
 mod end;
 mod hooks;
+mod local;
 mod probes;
 mod takeover;
 
@@ -25,6 +26,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::task::AbortOnDropHandle;
 
 use self::end::{ended, failed};
+pub use self::local::{Listed, Local};
 use crate::{
     clock::{mono_ms, now},
     events::Events,
@@ -61,6 +63,8 @@ pub enum Message {
     },
     /// Run specs that were asked for, in stored form.
     RunSpecs(Vec<prost::bytes::Bytes>),
+    /// Somebody on the machine itself asks or says something.
+    Local(Local),
 }
 
 /// Why an assignment is not taken.
@@ -221,15 +225,17 @@ impl Host {
         let mut owed = Owed::new();
         let mut replies = Vec::new();
         let mut next = Some(first);
-        for _ in 0..TURN_MAX {
+        for left in (0..TURN_MAX).rev() {
             match next.take() {
                 Some(Message::Assign { cluster, delta, run_specs, reply }) => {
                     replies.push((reply, self.on_assign(cluster, delta, &run_specs)));
                 }
                 Some(Message::RunSpecs(run_specs)) => self.add_run_specs(&run_specs),
+                Some(Message::Local(local)) => self.on_local(local, &mut owed),
                 None => break,
             }
-            next = self.inbox.try_recv().ok();
+            // What is taken out is dealt with: the last turn of this loop leaves the rest where it is.
+            next = if left > 0 { self.inbox.try_recv().ok() } else { None };
         }
         self.assign_all(&mut owed);
         for (reply, result) in replies {
@@ -302,10 +308,10 @@ impl Host {
     fn on_news_batch(&mut self, first: News) -> Owed {
         let mut owed = Owed::new();
         let mut next = Some(first);
-        for _ in 0..TURN_MAX {
+        for left in (0..TURN_MAX).rev() {
             let Some(news) = next.take() else { break };
             self.on_news(news, &mut owed);
-            next = self.news.try_recv().ok();
+            next = if left > 0 { self.news.try_recv().ok() } else { None };
         }
         owed
     }
@@ -329,14 +335,11 @@ impl Host {
             What::Running(record) => {
                 Event::Started { incarnation, pid: record.main_pid, started_at_ms: record.started_at_ms }
             }
-            What::Over(record) => {
-                let bundle = self.folders.bundle(&key, incarnation);
-                Event::Ended(ended(incarnation, record.as_ref(), self.run_spec_of(&key).as_ref(), &bundle))
-            }
+            What::Over(over) => Event::Ended(ended(incarnation, &over, self.run_spec_of(&key).as_ref())),
             What::NoShim(failure) => Event::Ended(failed(incarnation, failure)),
             What::Probed { kind, number, answer } => Event::Probed { incarnation, kind, number, answer },
             What::Leaving => Event::Leaving { incarnation },
-            What::HookFailed(message) => return self.events.told(&key, message),
+            What::HookFailed(message) => return self.events.tell(&key, message),
         };
         let over = matches!(event, Event::Ended(_));
         self.step(&key, event, owed);
@@ -394,6 +397,7 @@ impl Host {
                 Effect::WakeAt(at) => {
                     self.wakes.entry(at).or_default().insert(key.clone());
                 }
+                Effect::Tell(text) => self.events.tell(&after.key, text),
                 Effect::Forget => {
                     self.ledger.forget(key);
                     owed.push_back((key.clone(), Effect::Forget));
@@ -424,11 +428,12 @@ impl Host {
     /// One sync for everything, then everything that waited for it.
     fn finish_turn(&mut self, owed: Owed) -> io::Result<()> {
         tokio::task::block_in_place(|| self.ledger.save())?;
-        for done in std::mem::take(&mut self.after_sync) {
-            done();
-        }
+        // What is to run comes first, clearing away after it: somebody waits for the one and nobody for the other.
         for (key, effect) in owed {
             self.carry_out(&key, effect);
+        }
+        for done in std::mem::take(&mut self.after_sync) {
+            done();
         }
         self.publish();
         Ok(())

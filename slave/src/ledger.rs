@@ -271,6 +271,7 @@ mod tests {
             restart_at: Revision::ZERO,
             retry_at: Revision::ZERO,
             signal: None,
+            start_at: Revision::ZERO,
         };
         assignment.items.insert(InstanceKey::parse("app").unwrap(), item);
         assignment

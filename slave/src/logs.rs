@@ -35,6 +35,13 @@ pub async fn push(channel: Channel, order: v1::LogOrder, folder: PathBuf) {
     reader.abort();
 }
 
+/// Reads what an order asks for into a queue, until it is all there was, or the queue is dropped.
+pub fn read_to_queue(order: v1::LogOrder, folder: PathBuf) -> mpsc::Receiver<v1::LogPush> {
+    let (pieces, queue) = mpsc::channel(QUEUE);
+    tokio::spawn(read(order, folder, pieces));
+    queue
+}
+
 async fn read(order: v1::LogOrder, folder: PathBuf, pieces: mpsc::Sender<v1::LogPush>) {
     let streams: Vec<&str> =
         ["stdout", "stderr"].into_iter().filter(|stream| order.stream.is_empty() || order.stream == *stream).collect();

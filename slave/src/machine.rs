@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
-use minder_model::{Disk, InstanceKey, MachineFacts, MachineUsage, NetworkInterface, ProcessUsage, SupervisionLevel};
+use minder_model::{Disk, InstanceKey, MachineFacts, MachineUsage, NetworkInterface, ProcessUsage};
 use minder_shim::identity;
 use sysinfo::{DiskRefreshKind, Disks, Networks, System};
 use tokio::sync::watch;
@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use crate::{
     clock::{mono_ms, wall_ms},
     host::View,
+    os::cgroup::Cgroups,
 };
 
 /// File systems shown: a machine with more has most of them for its containers.
@@ -22,7 +23,7 @@ const PRETENDED: [&str; 10] =
     ["tmpfs", "devtmpfs", "overlay", "squashfs", "proc", "sysfs", "cgroup", "cgroup2", "ramfs", "nsfs"];
 
 /// What rarely changes.
-pub fn facts(supervision: SupervisionLevel) -> MachineFacts {
+pub fn facts(cgroups: &Cgroups) -> MachineFacts {
     let mut system = System::new().ok();
     if let Some(system) = &mut system {
         system.refresh_memory();
@@ -38,7 +39,9 @@ pub fn facts(supervision: SupervisionLevel) -> MachineFacts {
         kernel: System::kernel_version().unwrap_or_default(),
         architecture: System::cpu_arch(),
         slave_version: env!("CARGO_PKG_VERSION").into(),
-        supervision,
+        supervision: cgroups.level(),
+        limits: cgroups.limits().to_vec(),
+        supervision_notes: cgroups.notes().to_vec(),
     }
 }
 

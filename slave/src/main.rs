@@ -11,6 +11,7 @@ mod host;
 mod journal;
 mod ledger;
 mod link;
+mod local;
 mod logs;
 mod machine;
 mod os;
@@ -21,6 +22,7 @@ mod settings;
 use std::{process::ExitCode, sync::Arc};
 
 use clap::Parser;
+use minder_model::InstanceKey;
 use minder_shim::identity;
 use tokio::{signal::unix::SignalKind, sync::watch};
 
@@ -30,6 +32,7 @@ use crate::{
     journal::JournalError,
     ledger::{Ledger, LedgerError},
     link::Link,
+    local::LocalService,
     os::{bundle::Folders, cgroup::Cgroups},
     settings::{Flags, Settings},
 };
@@ -80,8 +83,7 @@ async fn run(settings: Settings) -> ExitCode {
     };
     let settings = Arc::new(settings);
     let cgroups = Cgroups::find(&settings.data, settings.supervision);
-    cgroups.sweep();
-    let facts = machine::facts(cgroups.level());
+    let facts = machine::facts(&cgroups);
     let events = Arc::new(Events::new());
     let (host, handle) = match Host::begin(settings.clone(), ledger, cgroups, events.clone()) {
         Ok(begun) => begun,
@@ -90,6 +92,16 @@ async fn run(settings: Settings) -> ExitCode {
     let (samples, machine) = watch::channel(None);
     tokio::spawn(machine::sample(handle.view.clone(), settings.machine_interval, samples));
     let folders = Folders::new(&settings.data);
+    match local::listen(&settings.data, settings.local_group) {
+        Ok(listener) => {
+            let (handle, machine, folders) = (handle.clone(), machine.clone(), folders.clone());
+            let logs = Box::new(move |key: &InstanceKey| folders.logs(key));
+            let (name, group) = (settings.name.clone(), settings.local_group);
+            tokio::spawn(LocalService::new(name, group, handle, machine, logs).serve(listener));
+        }
+        // Processes are worth more than this way in.
+        Err(error) => tracing::error!(%error, "no local orders: the socket in the data folder cannot be opened"),
+    }
     let link = Link::new(
         settings.clone(),
         handle,

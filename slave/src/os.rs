@@ -8,3 +8,4 @@ pub mod hook;
 pub mod incarnation;
 pub mod launch;
 pub mod orphan;
+pub mod peer;

@@ -8,7 +8,9 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use minder_model::{ClusterId, DeltaError, InstanceKey, InstanceStatus};
 use minder_proto::{
-    convert::status::{instance_status_to_wire, machine_facts_to_wire, machine_usage_to_wire},
+    convert::status::{
+        instance_status_to_wire, instance_status_to_wire_since, machine_facts_to_wire, machine_usage_to_wire,
+    },
     v1::{self, from_slave::Message as Out, to_slave::Message as In},
 };
 use tokio::{
@@ -340,11 +342,16 @@ fn difference(session: &Session, view: &View, full: bool) -> Option<v1::Report> 
     let news = |key: &InstanceKey, status: &Arc<InstanceStatus>| {
         full || session.reported.get(key).is_none_or(|before| !Arc::ptr_eq(before, status) && before != status)
     };
+    // A status that changed says only those exits that are new: a crash loop tells each of them once.
+    let told = |key: &InstanceKey| session.reported.get(key).filter(|_| !full);
     let statuses: Vec<_> = view
         .statuses
         .iter()
         .filter(|(key, status)| news(key, status))
-        .map(|(_, status)| instance_status_to_wire(status))
+        .map(|(key, status)| match told(key) {
+            Some(before) => instance_status_to_wire_since(before, status),
+            None => instance_status_to_wire(status),
+        })
         .collect();
     let gone: Vec<String> =
         session.reported.keys().filter(|key| !view.statuses.contains_key(*key)).map(ToString::to_string).collect();

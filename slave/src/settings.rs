@@ -10,6 +10,7 @@ use std::{
 use anyhow::{Context, bail};
 use clap::{Parser, ValueEnum};
 use minder_model::{HostName, check_labels};
+use nix::unistd::{Gid, Group};
 use serde::Deserialize;
 
 /// Starts, watches and stops the processes that Minder's managers assign to this machine.
@@ -40,6 +41,9 @@ pub struct Flags {
     /// How firmly processes are held
     #[arg(long, value_enum)]
     supervision: Option<Supervision>,
+    /// Group whose members may give orders on the machine itself [default: root and the slave's user alone]
+    #[arg(long, value_name = "GROUP")]
+    local_group: Option<String>,
     /// What to log: error, warn, info, debug
     #[arg(long, value_name = "FILTER")]
     log: Option<String>,
@@ -67,6 +71,7 @@ struct File {
     labels: BTreeMap<String, String>,
     shim: Option<PathBuf>,
     supervision: Option<Supervision>,
+    local_group: Option<String>,
     log: Option<String>,
     heartbeat_interval_ms: Option<u64>,
     machine_interval_ms: Option<u64>,
@@ -89,6 +94,8 @@ pub struct Settings {
     pub shim: PathBuf,
     /// How firmly processes are held.
     pub supervision: Supervision,
+    /// Whose members may give local orders.
+    pub local_group: Option<Gid>,
     /// Log filter.
     pub log: String,
     /// Between two signs of life.
@@ -134,6 +141,7 @@ impl Settings {
             labels,
             shim: flags.shim.or(file.shim).map_or_else(shim_beside, Ok)?,
             supervision: flags.supervision.or(file.supervision).unwrap_or_default(),
+            local_group: flags.local_group.or(file.local_group).map(|name| group(&name)).transpose()?,
             log: flags.log.or(file.log).unwrap_or_else(|| "info".into()),
             heartbeat_interval: Duration::from_millis(heartbeat_ms),
             machine_interval: Duration::from_millis(machine_ms),
@@ -149,6 +157,11 @@ fn read_file(path: &Path) -> anyhow::Result<File> {
 fn machine_name() -> anyhow::Result<String> {
     let name = nix::unistd::gethostname().context("the machine's host name")?;
     Ok(name.to_string_lossy().into_owned())
+}
+
+fn group(name: &str) -> anyhow::Result<Gid> {
+    let group = Group::from_name(name).with_context(|| format!("local_group: looking for {name}"))?;
+    Ok(group.with_context(|| format!("local_group: there is no group {name}"))?.gid)
 }
 
 fn shim_beside() -> anyhow::Result<PathBuf> {
@@ -194,6 +207,7 @@ mod tests {
             ("name = 'a b'\ndata = '/d'\nmanagers = ['x:1']", vec![], "no host name"),
             (&format!("{good}nmae = 'b'"), vec![], "nmae"),
             (good, vec!["--label", "zone"], "KEY=VALUE"),
+            (good, vec!["--local-group", "no-such-group"], "there is no group no-such-group"),
             (&format!("{good}heartbeat_interval_ms = 1"), vec![], "heartbeat_interval_ms"),
         ] {
             let error = format!("{:#}", resolve(file, &flags).unwrap_err());

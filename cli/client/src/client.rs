@@ -23,6 +23,9 @@ const DEADLINE: Duration = Duration::from_secs(10);
 const ATTEMPT: Duration = Duration::from_secs(4);
 /// How long a connection may take; a manager that lives answers within milliseconds.
 const CONNECT: Duration = Duration::from_secs(1);
+/// With less time than this left no further attempt is begun: cut short, it would make "nothing was changed", which the
+/// one before was told, into "nobody knows".
+const WORTH_WHILE: Duration = Duration::from_millis(100);
 /// When no manager even takes a connection for this long, waiting on is of little use: most likely the addresses are
 /// wrong, or all of them are down.
 const NOBODY_LISTENS: Duration = Duration::from_secs(2);
@@ -279,7 +282,7 @@ impl Attempts {
             return false;
         }
         let wait = if self.count < self.round { Duration::ZERO } else { self.backoff.next() };
-        if wait >= self.left() {
+        if wait + WORTH_WHILE >= self.left() {
             return false;
         }
         tokio::time::sleep(wait).await;

@@ -9,10 +9,13 @@ mod calls;
 mod client;
 pub mod document;
 mod error;
+mod local;
 mod servers;
 mod watch;
 
 pub use client::{Client, Write};
 pub use error::Error;
+pub use local::Local;
 pub use minder_proto::v1;
+pub use tonic::Streaming;
 pub use watch::{DesiredWatch, InstanceWatch};

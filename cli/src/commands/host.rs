@@ -163,6 +163,12 @@ fn facts_lines(facts: &FactsView, line: &mut impl FnMut(&str, String)) {
     line("System", format!("{}, kernel {}", facts.os, facts.kernel));
     line("Memory", format!("{}, swap {}", bytes(facts.memory_bytes), bytes(facts.swap_bytes)));
     line("Slave", format!("version {}, supervision by {}", facts.slave_version, facts.supervision));
+    for note in &facts.supervision_notes {
+        line("Note", note.clone());
+    }
+    for (resource, held) in &facts.limits {
+        line("Limit", format!("{resource}: {held}"));
+    }
 }
 
 fn usage_lines(usage: &UsageView, age_ms: u64, line: &mut impl FnMut(&str, String)) {

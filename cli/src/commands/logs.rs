@@ -25,6 +25,13 @@ const AGAIN: Duration = Duration::from_millis(200);
 pub struct Logs {
     #[command(flatten)]
     pub select: Select,
+    #[command(flatten)]
+    pub wish: Wish,
+}
+
+/// How much of it.
+#[derive(Debug, Args)]
+pub struct Wish {
     /// Go on showing what comes
     #[arg(short, long)]
     pub follow: bool,
@@ -39,33 +46,29 @@ pub struct Logs {
     pub stdout: bool,
 }
 
+impl Wish {
+    /// The call that asks for it.
+    pub fn request(&self, selection: v1::Selection) -> v1::LogsRequest {
+        let stream = match (self.stdout, self.stderr) {
+            (true, _) => "stdout",
+            (_, true) => "stderr",
+            (false, false) => "",
+        };
+        let (tail_lines, follow) = (self.tail, self.follow);
+        v1::LogsRequest { selection: Some(selection), tail_lines, follow, stream: stream.into() }
+    }
+}
+
 pub async fn run(context: &Context, command: Logs) -> Result<u8, Failure> {
     let selection = some(&command.select)?;
     let several = context.client.instances(selection.clone()).await?.instances.len() > 1;
-    let stream = match (command.stdout, command.stderr) {
-        (true, _) => "stdout",
-        (_, true) => "stderr",
-        (false, false) => "",
-    };
-    let mut request = v1::LogsRequest {
-        selection: Some(selection),
-        tail_lines: command.tail,
-        follow: command.follow,
-        stream: stream.into(),
-    };
+    let mut request = command.wish.request(selection);
     let mut printer = Printer::new(context.screen, several);
     loop {
         let mut pieces = context.client.logs(request.clone()).await?;
-        let lost = loop {
-            match pieces.message().await {
-                Ok(Some(piece)) => printer.take(&piece),
-                Ok(None) => break None,
-                Err(status) => break Some(status.message().to_owned()),
-            }
-        };
-        printer.flush();
-        match (lost, command.follow) {
-            (None, false) => return Ok(if printer.failed { FAILED } else { DONE }),
+        let lost = printer.print(&mut pieces).await;
+        match (lost, request.follow) {
+            (None, false) => return Ok(printer.code()),
             (Some(why), false) => return Err(Error::Failed(format!("the output ended early: {why}")).into()),
             (lost, true) => {
                 let why = lost.unwrap_or_else(|| "the manager ended it".into());
@@ -78,7 +81,7 @@ pub async fn run(context: &Context, command: Logs) -> Result<u8, Failure> {
 }
 
 /// Puts pieces together into lines, so that lines of several instances never mix.
-struct Printer {
+pub struct Printer {
     screen: Screen,
     prefixed: bool,
     colours: BTreeMap<String, u8>,
@@ -87,8 +90,27 @@ struct Printer {
 }
 
 impl Printer {
-    fn new(screen: Screen, prefixed: bool) -> Self {
+    /// Prints with the names of instances before their lines, or without.
+    pub fn new(screen: Screen, prefixed: bool) -> Self {
         Self { screen, prefixed, colours: BTreeMap::new(), open: BTreeMap::new(), failed: false }
+    }
+
+    /// Prints what comes, to its end; gives the reason when that came too early.
+    pub async fn print(&mut self, pieces: &mut minder_client::Streaming<v1::LogChunk>) -> Option<String> {
+        let lost = loop {
+            match pieces.message().await {
+                Ok(Some(piece)) => self.take(&piece),
+                Ok(None) => break None,
+                Err(status) => break Some(status.message().to_owned()),
+            }
+        };
+        self.flush();
+        lost
+    }
+
+    /// The exit code for what was printed.
+    pub fn code(&self) -> u8 {
+        if self.failed { FAILED } else { DONE }
     }
 
     fn take(&mut self, piece: &v1::LogChunk) {

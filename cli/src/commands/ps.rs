@@ -5,7 +5,7 @@ use crate::{
     context::{Context, any},
     failure::{DONE, Failure, NOT_RUNNING},
     flags::{Output, Select},
-    screen::{Tone, phase_tone, put},
+    screen::{Screen, Tone, phase_tone, put},
     table::Table,
     views::{InstanceView, Listing, print},
     words::{age, bytes, cpu, now_ms},
@@ -30,7 +30,7 @@ pub async fn run(context: &Context, command: Ps) -> Result<u8, Failure> {
     if reply.instances.is_empty() && !selection.all {
         return Err(Failure::nothing_matched(&selection));
     }
-    show(context, &reply)
+    show(context.output, &context.screen, &reply)
 }
 
 async fn follow(context: &Context, selection: v1::Selection) -> Result<u8, Failure> {
@@ -41,23 +41,28 @@ async fn follow(context: &Context, selection: v1::Selection) -> Result<u8, Failu
             // Home and clear: the table is repainted in place.
             put("\x1b[H\x1b[2J");
         }
-        show(context, &reply)?;
+        show(context.output, &context.screen, &reply)?;
     }
 }
 
-fn show(context: &Context, reply: &v1::ListInstancesReply) -> Result<u8, Failure> {
+/// The exit code that says whether all of them run.
+pub fn code(views: &[InstanceView]) -> u8 {
+    if views.iter().all(InstanceView::is_running) { DONE } else { NOT_RUNNING }
+}
+
+pub fn show(output: Output, screen: &Screen, reply: &v1::ListInstancesReply) -> Result<u8, Failure> {
     let views: Vec<InstanceView> = reply.instances.iter().map(InstanceView::new).collect();
-    let code = if views.iter().all(InstanceView::is_running) { DONE } else { NOT_RUNNING };
-    match context.output {
-        Output::Json | Output::Yaml => print(context.output, &Listing::new(reply.position.as_ref(), views))?,
+    let code = code(&views);
+    match output {
+        Output::Json | Output::Yaml => print(output, &Listing::new(reply.position.as_ref(), views))?,
         Output::Name => put(&views.iter().map(|view| view.full() + "\n").collect::<String>()),
-        Output::Table | Output::Wide => put(&table(context, &views).text(&context.screen)),
+        Output::Table | Output::Wide => put(&table(output, &views).text(screen)),
     }
     Ok(code)
 }
 
-fn table(context: &Context, views: &[InstanceView]) -> Table {
-    let wide = context.output == Output::Wide;
+fn table(output: Output, views: &[InstanceView]) -> Table {
+    let wide = output == Output::Wide;
     let mut headings = vec!["NAME", "HOST", "STATE", "PID", "UPTIME", "↺", "CPU", "MEM", "GEN"];
     if wide {
         headings.extend(["OWED", "INC", "THREADS", "FILES", "AGE", "LABELS"]);

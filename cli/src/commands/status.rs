@@ -6,13 +6,15 @@ use tokio::time::timeout;
 
 use crate::{
     context::{Context, some},
-    failure::{DONE, Failure, NOT_RUNNING},
+    failure::Failure,
     flags::{Output, Select},
     screen::{Screen, phase_tone, put},
-    views::{InstanceView, Listing, print},
-    words::{bytes, cpu, full, since, time},
+    views::{ExitView, InstanceView, Listing, print},
+    words::{bytes, cpu, full, lived, since, time},
 };
 
+/// Exits shown; all that are kept are in the other forms.
+const EXITS_SHOWN: usize = 5;
 /// Output shown with each instance.
 const LOG_LINES: u32 = 10;
 /// Output of more instances than this is not fetched: nobody reads it.
@@ -34,7 +36,7 @@ pub async fn run(context: &Context, command: Status) -> Result<u8, Failure> {
         return Err(Failure::nothing_matched(&selection));
     }
     let views: Vec<InstanceView> = reply.instances.iter().map(InstanceView::new).collect();
-    let code = if views.iter().all(InstanceView::is_running) { DONE } else { NOT_RUNNING };
+    let code = super::ps::code(&views);
     match context.output {
         Output::Json | Output::Yaml => print(context.output, &Listing::new(reply.position.as_ref(), views))?,
         Output::Name => put(&views.iter().map(|view| view.full() + "\n").collect::<String>()),
@@ -50,7 +52,20 @@ pub async fn run(context: &Context, command: Status) -> Result<u8, Failure> {
     Ok(code)
 }
 
-fn block(screen: &Screen, view: &InstanceView, logs: &[String]) -> String {
+/// How one incarnation ended, and what it had used by then.
+fn exit_line(exit: &ExitView) -> String {
+    let mut text = format!("{} ago: {}", since(exit.ended_at_ms), exit.how);
+    if exit.start_failure_step.is_empty() {
+        text.push_str(&format!("; lived {}, cpu {}", lived(exit.lived_ms), lived(exit.cpu_ms)));
+    }
+    if exit.memory_peak_bytes > 0 {
+        text.push_str(&format!(", peak memory {}", bytes(exit.memory_peak_bytes)));
+    }
+    text
+}
+
+/// One instance for people to read.
+pub fn block(screen: &Screen, view: &InstanceView, logs: &[String]) -> String {
     let tone = phase_tone(view.phase);
     let mut text = format!("{} {}\n", screen.paint(tone, "●"), view.full());
     let mut line = |key: &str, value: String| text.push_str(&format!("  {key:>10}: {value}\n"));
@@ -88,11 +103,17 @@ fn block(screen: &Screen, view: &InstanceView, logs: &[String]) -> String {
     if !why.is_empty() {
         line("Cause", why.clone());
     }
-    for (at, exit) in view.exits.iter().rev().take(5).enumerate() {
-        let stop = if exit.stop.is_empty() { String::new() } else { format!("; {}", exit.stop) };
-        let ran = crate::words::age(exit.ended_at_ms.saturating_sub(exit.started_at_ms));
-        let key = if at == 0 { "Last exits" } else { "" };
-        line(key, format!("{} after {ran}, {} ago{stop}", exit.how, since(exit.ended_at_ms)));
+    for warning in &view.warnings {
+        line("Warning", warning.clone());
+    }
+    for (at, exit) in view.exits.iter().rev().take(EXITS_SHOWN).enumerate() {
+        line(if at == 0 { "Last exits" } else { "" }, exit_line(exit));
+    }
+    // What an incarnation that was asked to go said last is no news.
+    if let Some(exit) = view.exits.last().filter(|exit| !exit.requested) {
+        for (at, said) in exit.last_stderr.lines().chain(exit.last_stdout.lines()).enumerate() {
+            line(if at == 0 { "Last said" } else { "" }, crate::commands::logs::printable(said));
+        }
     }
     if !view.is_running() || !view.owed.is_empty() {
         line("Next", format!("minderctl explain {}", view.full()));
@@ -138,4 +159,27 @@ async fn last_output(context: &Context, name: &v1::InstanceName) -> Vec<String> 
 /// A term for this instance alone.
 pub fn exactly(name: &v1::InstanceName) -> String {
     if name.index <= 1 { format!("{}:1@{}", name.process, name.host) } else { full(name) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_exit_is_one_line_with_what_it_used() {
+        let kind = Some(v1::exit_status::Kind::Code(3));
+        let exit = v1::ExitRecord {
+            status: Some(v1::ExitStatus { kind }),
+            started_at_ms: 1_000,
+            ended_at_ms: 2_500,
+            cpu_ms: 12,
+            memory_peak_bytes: 3 << 20,
+            ..Default::default()
+        };
+        let line = exit_line(&ExitView::new(&exit));
+        assert!(line.ends_with(" ago: exit 3; lived 1.5s, cpu 12ms, peak memory 3.0M"), "{line}");
+        let failure = v1::StartFailure { step: "exec".into(), errno: 2, message: "no such file".into() };
+        let line = exit_line(&ExitView::new(&v1::ExitRecord { start_failure: Some(failure), ..Default::default() }));
+        assert!(line.ends_with("ago: cannot start (exec): no such file"), "{line}");
+    }
 }

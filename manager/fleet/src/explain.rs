@@ -2,17 +2,19 @@
 
 use alloc::{format, string::String, vec::Vec};
 
-use minder_model::{InstanceRef, InstanceStatus, Item, Millis, Phase, ProbeState, ProbeStatus, Spec, Wanted};
+use minder_model::{InstanceRef, InstanceStatus, Item, Millis, OwedWhy, Phase, ProbeState, ProbeStatus, Spec, Wanted};
 
 use crate::view::Shown;
 
-/// Explains one instance. `now_ms` is the wall clock to count from, milliseconds since 1970.
+/// Explains one instance. `warnings` are what [`crate::unenforced`] and the like say of it; `now_ms` is the wall clock to
+/// count from, milliseconds since 1970.
 pub fn explain(
     instance: &InstanceRef,
     item: &Item,
     status: Option<&InstanceStatus>,
     spec: &Spec,
     shown: &Shown,
+    warnings: &[String],
     now_ms: u64,
 ) -> Vec<String> {
     let mut sentences = Vec::new();
@@ -32,6 +34,7 @@ pub fn explain(
         }
         sentences.extend(history(status, spec, now_ms));
     }
+    sentences.extend(warnings.iter().map(|warning| format!("Warning: {warning}.")));
     sentences.push(next_step(instance, item, status, shown, now_ms));
     sentences
 }
@@ -55,19 +58,14 @@ fn history(status: &InstanceStatus, spec: &Spec, now_ms: u64) -> Vec<String> {
     let mut sentences = Vec::new();
     if let Some(exit) = status.exits.last() {
         let ago = Millis(now_ms.saturating_sub(exit.ended_at_ms) / 1_000 * 1_000);
-        let lived = Millis(exit.ended_at_ms.saturating_sub(exit.started_at_ms));
-        let how = match &exit.start_failure {
-            Some(failure) => format!("could not start ({}: {})", failure.step, failure.message),
-            None => match &exit.unhealthy {
-                Some(sentence) => format!("was ended after {lived} ({sentence}; {})", exit.status),
-                None => format!("ended with {} after {lived}", exit.status),
-            },
+        let lived = match exit.start_failure {
+            Some(_) => String::new(),
+            None => format!(" after {}", Millis(exit.lived_ms())),
         };
-        let stop = match exit.stop_words() {
-            words if words.is_empty() => words,
-            words => format!("; {words}"),
-        };
-        sentences.push(format!("Its incarnation {} {how}, {ago} ago{stop}.", exit.incarnation));
+        sentences.push(format!("Its incarnation {} ended{lived}, {ago} ago: {exit}.", exit.incarnation));
+        if let Some(line) = exit.last_output.last_line().filter(|_| !exit.requested) {
+            sentences.push(format!("The last it said was {line:?}."));
+        }
     }
     if status.restarts > 0 {
         let limit = spec.restart.limit;
@@ -105,6 +103,10 @@ fn next_step(
         (Phase::Exited, _) => {
             format!("Next: its policy wants no restart; `minderctl start {instance}` runs it again.")
         }
+        (Phase::Stopped | Phase::Stopping, _) if shown.owed == OwedWhy::LocalStop.word() => format!(
+            "Next: it stays stopped until `minderctl start {instance}`, or `minderctl local start {}` on its machine.",
+            instance.key
+        ),
         (Phase::Stopped, _) if item.wanted == Wanted::Stopped => {
             format!("Next: it stays stopped until `minderctl start {instance}`.")
         }
@@ -138,6 +140,7 @@ mod tests {
             restart_at: zero,
             retry_at: zero,
             signal: None,
+            start_at: zero,
         };
         let failing = ProbeStatus {
             state: ProbeState::Failing,
@@ -169,7 +172,7 @@ mod tests {
         let spec = Spec::new(ProcessName::new("app").unwrap(), "x");
         let explained = |condition: Condition| {
             let shown = show(&item, Some(&status), condition, true, true, Some(20_000), true);
-            explain(&instance, &item, Some(&status), &spec, &shown, 15_000).join("\n")
+            explain(&instance, &item, Some(&status), &spec, &shown, &[], 15_000).join("\n")
         };
         let seen = explained(Condition::Connected);
         assert!(seen.contains("Reason: not ready: connection refused."), "{seen}");

@@ -210,6 +210,7 @@ mod tests {
                 restart_at: Revision::ZERO,
                 retry_at: Revision::ZERO,
                 signal: None,
+                start_at: Revision::ZERO,
             };
             assignment.items.insert(InstanceKey::new(ProcessName::new(*name).unwrap(), 1), item);
         }

@@ -71,6 +71,7 @@ fn why(item: &Item, status: &InstanceStatus) -> String {
     let cause = format!("{}", status.cause);
     match status.phase {
         Phase::Running | Phase::Ready | Phase::Stopped if status.cause == Cause::Wanted => String::new(),
+        Phase::Stopping | Phase::Stopped if matches!(status.cause, Cause::StoppedLocally(_)) => cause,
         Phase::Stopping if item.wanted == Wanted::Stopped => String::from("by operator"),
         Phase::Pending
         | Phase::Starting
@@ -102,6 +103,7 @@ mod tests {
                 restart_at: Revision::ZERO,
                 retry_at: Revision::ZERO,
                 signal: None,
+                start_at: Revision::ZERO,
             };
             let lost = show(&item, None, Condition::Lost, true, false, Some(20_000), true);
             assert_eq!((lost.phase, lost.owed), (Phase::Lost, "assign"));

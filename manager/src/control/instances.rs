@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use minder_fleet::show;
-use minder_model::{HostName, InstanceKey, InstanceRef, Item, Selection, Wanted};
+use minder_model::{HostName, InstanceKey, InstanceRef, Item, Selection, Spec, Wanted};
 use minder_proto::{convert, v1};
 use minder_state::State;
 use tokio::sync::mpsc;
@@ -54,7 +54,10 @@ pub async fn explain(core: &Core, request: v1::ExplainRequest) -> Result<v1::Exp
     let status = view.observed.statuses.get(&instance.key);
     let shown = shown(&state, &instance.host, &instance.key, item, &view);
     let sentences = match spec {
-        Some(spec) => minder_fleet::explain(&instance, item, status, spec, &shown, wall_ms()),
+        Some(spec) => {
+            let warnings = warnings(spec, &view);
+            minder_fleet::explain(&instance, item, status, spec, &shown, &warnings, wall_ms())
+        }
         None => Vec::new(),
     };
     Ok(v1::ExplainReply {
@@ -127,6 +130,11 @@ fn shown(state: &State, host: &HostName, key: &InstanceKey, item: &Item, view: &
     )
 }
 
+/// What a process asks for and its host cannot give.
+fn warnings(spec: &Spec, view: &HostView) -> Vec<String> {
+    spec.resources.map(|resources| minder_fleet::unenforced(&resources, &view.facts)).unwrap_or_default()
+}
+
 fn to_wire(
     state: &State,
     host: &HostName,
@@ -140,7 +148,8 @@ fn to_wire(
     let taken = view.observed.revision >= state.assignment_revision(host);
     let text = key.to_string();
     let usage = view.usage.as_ref().and_then(|(usage, _)| usage.processes.iter().find(|usage| usage.instance == text));
-    let labels = state.process(&key.process).map(|record| record.spec.labels.clone()).unwrap_or_default();
+    let spec = state.process(&key.process).map(|record| &record.spec);
+    let labels = spec.map(|spec| spec.labels.clone()).unwrap_or_default();
     v1::Instance {
         name: Some(wire::instance_name(host, key)),
         wanted_running: item.wanted == Wanted::Running,
@@ -162,6 +171,7 @@ fn to_wire(
         why: shown.why,
         usage: usage.map(convert::status::process_usage_to_wire),
         labels,
+        warnings: spec.map(|spec| warnings(spec, view)).unwrap_or_default(),
         // A slave that has its host's latest assignment has everything up to what is applied here.
         assignment_revision_seen: if taken { applied } else { view.observed.revision.0 },
     }

@@ -1,7 +1,7 @@
 //! The assignment: everything one host should run, whole, with its revision; and the delta between two of them,
 //! so that one changed process on a host with a thousand costs a few hundred bytes on the wire.
 
-use alloc::{collections::BTreeMap, vec::Vec};
+use alloc::{collections::BTreeMap, string::String, vec::Vec};
 use core::fmt;
 
 use minicbor::{CborLen, Decode, Encode};
@@ -10,6 +10,7 @@ use crate::{
     digest::Digest,
     id::{Generation, HostName, InstanceKey, Revision},
     signal::Signal,
+    utc::Utc,
 };
 
 /// What should be true of an instance.
@@ -58,6 +59,46 @@ pub struct Item {
     /// The latest one-off signal, if any.
     #[n(5)]
     pub signal: Option<SignalOrder>,
+    /// The latest start or restart order. It ends what was stopped locally before it. Left out where there was none: a
+    /// slave of the version before takes the assignment's digest over what it knows.
+    #[cbor(n(40), default, skip_if = "is_zero")]
+    pub start_at: Revision,
+}
+
+fn is_zero(revision: &Revision) -> bool {
+    *revision == Revision::ZERO
+}
+
+impl Item {
+    /// What is to be true of the instance on its machine: what is assigned, unless somebody there has stopped it and
+    /// no later order says otherwise.
+    pub fn wanted_beside(&self, local_stop: Option<&LocalStop>) -> Wanted {
+        match local_stop {
+            Some(stop) if self.start_at <= stop.start_at => Wanted::Stopped,
+            Some(_) | None => self.wanted,
+        }
+    }
+}
+
+/// An instance was stopped on its machine, past the managers.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, Decode, CborLen)]
+#[cbor(map)]
+pub struct LocalStop {
+    /// The user who did it, at most [`crate::USER_NAME_BYTES_MAX`] bytes.
+    #[n(0)]
+    pub by: String,
+    /// When, host's wall clock, milliseconds since 1970.
+    #[n(1)]
+    pub at_ms: u64,
+    /// [`Item::start_at`] as the slave held it then: a later one ends the local stop.
+    #[n(2)]
+    pub start_at: Revision,
+}
+
+impl fmt::Display for LocalStop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "stopped locally by {} at {}", self.by, Utc(self.at_ms))
+    }
 }
 
 /// Everything one host should run.
@@ -203,6 +244,7 @@ mod tests {
                     restart_at: Revision::ZERO,
                     retry_at: Revision::ZERO,
                     signal: None,
+                    start_at: Revision::ZERO,
                 };
                 (InstanceKey::new(ProcessName::new(*name).unwrap(), 1), item)
             })
@@ -222,6 +264,23 @@ mod tests {
         assert_eq!((delta.upserts.len(), delta.removes.len()), (1, 1));
         assert_eq!(before.after(&delta).unwrap(), after);
         assert!(crate::encode(&delta).len() < 1_000);
+    }
+
+    #[test]
+    fn an_item_is_stored_as_the_version_before_knows_it_until_it_says_more() {
+        let item = Item {
+            generation: Generation(1),
+            spec: Digest::default(),
+            wanted: Wanted::Running,
+            restart_at: Revision::ZERO,
+            retry_at: Revision::ZERO,
+            signal: None,
+            start_at: Revision::ZERO,
+        };
+        let (before, more) = (crate::encode(&item), crate::encode(&Item { start_at: Revision(7), ..item }));
+        // A map's key above 23 takes two bytes and its value one more.
+        assert_eq!(more.len(), before.len() + 3);
+        assert_eq!(minicbor::decode::<Item>(&before).unwrap(), item);
     }
 
     #[test]

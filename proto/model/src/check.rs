@@ -1,8 +1,10 @@
 //! What a spec must satisfy beyond its types. Every complaint names the field by its path and says what is allowed.
 
-use alloc::{collections::BTreeMap, format, string::String, vec::Vec};
-use core::fmt;
+mod field_error;
 
+use alloc::{collections::BTreeMap, format, string::String, vec::Vec};
+
+pub use self::field_error::{FieldError, FieldErrors};
 use crate::{
     duration::Millis,
     limits::*,
@@ -10,46 +12,6 @@ use crate::{
     spec::{OnUnhealthy, Probe, Spec},
     stored::encode,
 };
-
-/// One complaint about one field.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FieldError {
-    /// Path of the field, for example `spec.restart.delay`.
-    pub path: String,
-    /// What is wrong and what is allowed.
-    pub message: String,
-}
-
-impl FieldError {
-    /// A complaint about `path`.
-    pub fn new(path: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { path: path.into(), message: message.into() }
-    }
-}
-
-impl fmt::Display for FieldError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.path, self.message)
-    }
-}
-
-/// Every complaint about one document, never empty when returned as an error.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct FieldErrors(pub Vec<FieldError>);
-
-impl fmt::Display for FieldErrors {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (at, error) in self.0.iter().enumerate() {
-            if at > 0 {
-                f.write_str("; ")?;
-            }
-            write!(f, "{error}")?;
-        }
-        Ok(())
-    }
-}
-
-impl core::error::Error for FieldErrors {}
 
 /// The names of resource limits that Linux knows (setrlimit(2)).
 const LIMIT_NAMES: [&str; 16] = [
@@ -242,6 +204,7 @@ fn check_launch(check: &mut Check, spec: &Spec) {
             check.absolute("daemon.pid_file", pid_file);
         }
     }
+    check_resources(check, spec.resources.unwrap_or_default());
     let logs = &spec.logs;
     check.that((LOG_BYTES_MIN..=LOG_BYTES_MAX).contains(&logs.max_size.0), "logs.max_size", || {
         format!("{} is not within {LOG_BYTES_MIN} bytes to {LOG_BYTES_MAX} bytes", logs.max_size)
@@ -282,6 +245,25 @@ fn check_files(check: &mut Check, spec: &Spec) {
 /// Whether two paths are the same or one lies in the other, which would have to be file and folder.
 fn within(inner: &str, outer: &str) -> bool {
     inner.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+fn check_resources(check: &mut Check, resources: crate::Resources) {
+    if let Some(memory) = resources.memory {
+        check.that(memory.0 >= MEMORY_LIMIT_BYTES_MIN, "resources.memory", || {
+            format!("{memory} is below {}, with which no program gets far", crate::Bytes(MEMORY_LIMIT_BYTES_MIN))
+        });
+    }
+    if let Some(cpu) = resources.cpu {
+        let (least, most) = (crate::Cores(CPU_LIMIT_MILLICORES_MIN), crate::Cores(CPU_LIMIT_MILLICORES_MAX));
+        check.that((least..=most).contains(&cpu), "resources.cpu", || {
+            format!("{cpu} is not within {least} to {most} cores")
+        });
+    }
+    if let Some(pids) = resources.pids {
+        check.that((1..=PIDS_LIMIT_MAX).contains(&pids), "resources.pids", || {
+            format!("{pids} is not within 1 to {PIDS_LIMIT_MAX}")
+        });
+    }
 }
 
 fn check_placement(check: &mut Check, spec: &Spec) {
@@ -457,6 +439,9 @@ mod tests {
         assert_eq!(check(|s| s.env_files = alloc::vec!["/a".into(); 33]), ["spec.env_files"]);
         assert_eq!(check(|s| s.umask = Some("9".into())), ["spec.umask"]);
         assert_eq!(check(|s| s.nice = Some(40)), ["spec.nice"]);
+        let few = crate::Resources { memory: Some(crate::Bytes(1)), cpu: Some(crate::Cores(9)), pids: Some(0) };
+        let paths = ["spec.resources.memory", "spec.resources.cpu", "spec.resources.pids"];
+        assert_eq!(check(|s| s.resources = Some(few)), paths);
         assert_eq!(check(|s| s.instances = 0), ["spec.instances"]);
         assert_eq!(check(|s| s.instances = 4_000_000), ["spec.instances"]);
         assert_eq!(check(|s| s.restart.delay = Millis(u64::MAX)), ["spec.restart.delay", "spec.restart.delay_max"]);

@@ -12,6 +12,7 @@ mod assignment;
 mod check;
 mod digest;
 mod duration;
+mod exits;
 mod id;
 mod limits;
 mod machine;
@@ -22,24 +23,29 @@ mod signal;
 mod size;
 mod spec;
 mod stored;
+mod utc;
 
-pub use assignment::{Assignment, AssignmentDelta, DeltaError, Item, SignalOrder, Wanted};
+pub use assignment::{Assignment, AssignmentDelta, DeltaError, Item, LocalStop, SignalOrder, Wanted};
 pub use check::{FieldError, FieldErrors, check_labels, check_spec, warnings};
 pub use digest::Digest;
 pub use duration::Millis;
+pub use exits::{exits_added, note_exit};
 pub use id::{
     BootId, ClusterId, Generation, HostName, IdError, Incarnation, InstanceKey, InstanceRef, ManagerId, ProcessName,
     RequestId, Revision,
 };
 pub use limits::*;
-pub use machine::{Disk, MachineFacts, MachineUsage, NetworkInterface, ProcessUsage, SupervisionLevel};
+pub use machine::{Disk, LimitSupport, MachineFacts, MachineUsage, NetworkInterface, ProcessUsage, SupervisionLevel};
 pub use reconcile::{Owed, OwedWhy, owed_by, reconcile};
-pub use report::{Cause, ExitRecord, ExitStatus, InstanceStatus, Phase, ProbeState, ProbeStatus, StartFailure};
+pub use report::{
+    Asked, Cause, ExitRecord, ExitStatus, InstanceStatus, LastOutput, Phase, ProbeState, ProbeStatus, StartFailure,
+};
 pub use selection::{Selection, SelectionError};
 pub use signal::Signal;
 pub use size::Bytes;
 pub use spec::{
-    Daemon, File, Health, Hook, Hooks, Limit, LogFull, Logs, OnUnhealthy, Override, Probe, Ready, Restart,
-    RestartPolicy, RunSpec, Spec, Start, Stop, StopScope, StopStep, Target,
+    Cores, Daemon, File, Health, Hook, Hooks, Limit, LogFull, Logs, OnUnhealthy, Override, Probe, Ready, Resource,
+    Resources, Restart, RestartPolicy, RunSpec, Spec, Start, Stop, StopScope, StopStep, Target,
 };
 pub use stored::{encode, encode_after};
+pub use utc::Utc;

@@ -38,8 +38,9 @@ pub const APPLY_SPECS_MAX: usize = 1_000;
 pub const COMMAND_BYTES_MAX: usize = 1_024 * 1_024;
 /// Largest document `minderctl` reads, in bytes.
 pub const DOCUMENT_BYTES_MAX: usize = 8 * 1_024 * 1_024;
-/// Largest gRPC message either side accepts, in bytes: one full assignment of [`HOST_INSTANCES_MAX`] instances fits.
-pub const MESSAGE_BYTES_MAX: usize = 16 * 1_024 * 1_024;
+/// Largest gRPC message either side accepts, in bytes: one full report of [`HOST_INSTANCES_MAX`] instances fits, each
+/// with every text in it at its longest.
+pub const MESSAGE_BYTES_MAX: usize = 32 * 1_024 * 1_024;
 /// Longest delay, grace or interval a spec may ask for: one day.
 pub const DURATION_MS_MAX: u64 = 24 * 60 * 60 * 1_000;
 /// Shortest wait between two questions of a health or ready check: more often only warms the machine.
@@ -67,5 +68,22 @@ pub const LOG_FILES_MAX: u32 = 100;
 /// Answers to write requests that are remembered, so that a repeated request gets the first answer.
 /// At 1,000 writes a second this is more than a minute, several times the longest client retry.
 pub const REQUESTS_REMEMBERED_MAX: usize = 65_536;
+/// Longest user name that is kept with what that user did, in bytes; the system's own limit is 32.
+pub const USER_NAME_BYTES_MAX: usize = 64;
 /// Exits kept per instance on its slave and shown by `status`.
 pub const EXITS_KEPT_MAX: usize = 10;
+/// The latest exits whose last output is kept as well: enough to see whether it is the same trouble each time, and few
+/// enough that a full report of [`HOST_INSTANCES_MAX`] instances stays below [`MESSAGE_BYTES_MAX`].
+pub const EXITS_WITH_OUTPUT_MAX: usize = 3;
+/// Last lines kept of each stream of an ended incarnation.
+pub const LAST_OUTPUT_LINES: usize = 4;
+/// And their bytes: as many lines of a terminal's width.
+pub const LAST_OUTPUT_BYTES_MAX: usize = 320;
+/// Smallest memory limit: below this no program gets as far as its first line.
+pub const MEMORY_LIMIT_BYTES_MIN: u64 = 1024 * 1024;
+/// Smallest processor limit, in thousandths of a core: the kernel gives no less than 1 ms in 100.
+pub const CPU_LIMIT_MILLICORES_MIN: u32 = 10;
+/// Largest processor limit, in thousandths of a core; no machine has more.
+pub const CPU_LIMIT_MILLICORES_MAX: u32 = 4_000_000;
+/// Largest limit on the number of processes and threads: the kernel's own.
+pub const PIDS_LIMIT_MAX: u32 = 4_194_304;

@@ -4,6 +4,8 @@ use alloc::{string::String, vec::Vec};
 
 use minicbor::{CborLen, Decode, Encode};
 
+use crate::spec::Resource;
+
 /// How firmly a slave can hold on to processes; shown per host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Encode, Decode, CborLen)]
 #[cbor(index_only)]
@@ -48,6 +50,26 @@ pub struct MachineFacts {
     /// How firmly processes are held.
     #[n(8)]
     pub supervision: SupervisionLevel,
+    /// Which limits of `resources` can be held. One that is not in here is unknown to a slave of this version.
+    #[n(20)]
+    #[cbor(default)]
+    pub limits: Vec<LimitSupport>,
+    /// What a person should know about how processes are held here, one sentence each.
+    #[n(21)]
+    #[cbor(default)]
+    pub supervision_notes: Vec<String>,
+}
+
+/// Whether one limit can be held on a host.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, CborLen)]
+#[cbor(map)]
+pub struct LimitSupport {
+    /// Which.
+    #[n(0)]
+    pub resource: Resource,
+    /// Why it cannot; empty when it can.
+    #[n(1)]
+    pub missing: String,
 }
 
 /// One mounted file system.

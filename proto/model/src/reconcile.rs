@@ -6,7 +6,7 @@ use alloc::{collections::BTreeMap, vec::Vec};
 use crate::{
     assignment::{Assignment, Item, Wanted},
     id::InstanceKey,
-    report::{InstanceStatus, Phase},
+    report::{Cause, InstanceStatus, Phase},
 };
 
 /// What an instance still owes.
@@ -26,6 +26,8 @@ pub enum OwedWhy {
     Ready,
     /// It gave up, or ended and its policy wants no restart; nothing more will happen by itself.
     Failed,
+    /// It should run and was stopped on its machine; nothing more will happen without an order.
+    LocalStop,
 }
 
 /// One instance that is not as assigned.
@@ -63,6 +65,7 @@ pub fn owed_by(item: &Item, status: Option<&InstanceStatus>) -> Option<OwedWhy> 
     };
     match item.wanted {
         Wanted::Stopped => (status.phase != Phase::Stopped).then_some(OwedWhy::Stop),
+        Wanted::Running if matches!(status.cause, Cause::StoppedLocally(_)) => Some(OwedWhy::LocalStop),
         Wanted::Running => {
             let current = status.spec == item.spec && status.restart_at >= item.restart_at;
             let signalled = item.signal.is_none_or(|order| status.signal_at >= order.revision);
@@ -97,6 +100,7 @@ impl OwedWhy {
             Self::Signal => "signal",
             Self::Ready => "ready",
             Self::Failed => "failed",
+            Self::LocalStop => "local stop",
         }
     }
 }
@@ -106,7 +110,7 @@ mod tests {
     use alloc::string::ToString;
 
     use super::*;
-    use crate::{Cause, Digest, Generation, HostName, Incarnation, ProcessName, Revision, Signal, SignalOrder};
+    use crate::{Digest, Generation, HostName, Incarnation, LocalStop, ProcessName, Revision, Signal, SignalOrder};
 
     fn item(wanted: Wanted) -> Item {
         Item {
@@ -116,6 +120,7 @@ mod tests {
             restart_at: Revision(5),
             retry_at: Revision::ZERO,
             signal: None,
+            start_at: Revision::ZERO,
         }
     }
 
@@ -177,6 +182,25 @@ mod tests {
         assert_eq!(owed_by(&signal, Some(&running)), Some(OwedWhy::Signal));
         let retry = Item { retry_at: Revision(9), ..item(Wanted::Running) };
         assert_eq!(owed_by(&retry, Some(&status(Phase::Fatal))), Some(OwedWhy::Start));
+    }
+
+    #[test]
+    fn a_local_stop_is_owed_until_it_is_over() {
+        let stop = LocalStop { by: "ann".into(), at_ms: 1_795_512_645_000, start_at: Revision(5) };
+        let stopped = InstanceStatus { cause: Cause::StoppedLocally(stop.clone()), ..status(Phase::Stopped) };
+        assert_eq!(stopped.cause.to_string(), "stopped locally by ann at 2026-11-24T09:30:45Z");
+        assert_eq!(owed_by(&item(Wanted::Running), Some(&stopped)), Some(OwedWhy::LocalStop));
+        assert_eq!(owed_by(&item(Wanted::Stopped), Some(&stopped)), None);
+        for (start_at, wanted, beside) in [
+            (5, Wanted::Running, Wanted::Stopped),
+            (6, Wanted::Running, Wanted::Running),
+            (5, Wanted::Stopped, Wanted::Stopped),
+            (6, Wanted::Stopped, Wanted::Stopped),
+        ] {
+            let item = Item { start_at: Revision(start_at), ..item(wanted) };
+            assert_eq!(item.wanted_beside(Some(&stop)), beside, "{start_at} {wanted:?}");
+            assert_eq!(item.wanted_beside(None), wanted);
+        }
     }
 
     #[test]

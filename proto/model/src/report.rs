@@ -6,8 +6,10 @@ use core::fmt;
 use minicbor::{CborLen, Decode, Encode};
 
 use crate::{
+    assignment::LocalStop,
     digest::Digest,
     id::{Generation, Incarnation, InstanceKey, Revision},
+    limits::{LAST_OUTPUT_BYTES_MAX, LAST_OUTPUT_LINES},
     signal::Signal,
 };
 
@@ -110,6 +112,9 @@ pub enum ExitStatus {
     /// The machine was restarted under it.
     #[n(3)]
     Reboot,
+    /// The kernel killed it for the memory it used.
+    #[n(20)]
+    OutOfMemory,
 }
 
 impl fmt::Display for ExitStatus {
@@ -120,6 +125,7 @@ impl fmt::Display for ExitStatus {
             Self::Signal(signal, true) => write!(f, "signal {signal} (core dumped)"),
             Self::Unknown => f.write_str("ended, cause unknown"),
             Self::Reboot => f.write_str("lost at reboot"),
+            Self::OutOfMemory => f.write_str("out of memory, killed by the kernel"),
         }
     }
 }
@@ -179,6 +185,9 @@ pub enum Cause {
     /// It runs and its ready check does not pass, with this answer.
     #[n(21)]
     NotReady(#[n(0)] String),
+    /// Somebody stopped it on its machine, past the managers.
+    #[n(40)]
+    StoppedLocally(#[n(0)] LocalStop),
 }
 
 impl fmt::Display for Cause {
@@ -197,7 +206,38 @@ impl fmt::Display for Cause {
             Self::Unhealthy(sentence) => f.write_str(sentence),
             Self::NotReady(answer) if answer.is_empty() => f.write_str("not ready yet"),
             Self::NotReady(answer) => write!(f, "not ready: {answer}"),
+            Self::StoppedLocally(stop) => write!(f, "{stop}"),
         }
+    }
+}
+
+/// Who wanted an incarnation to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Encode, Decode, CborLen)]
+#[cbor(index_only)]
+pub enum Asked {
+    /// Nobody: it ended by itself. So says a record of before this was written down, whose `requested` counts.
+    #[default]
+    #[n(0)]
+    Nobody,
+    /// An operator stopped it.
+    #[n(1)]
+    Operator,
+    /// Its spec changed.
+    #[n(2)]
+    SpecChanged,
+    /// An operator restarted it.
+    #[n(3)]
+    Restart,
+}
+
+impl fmt::Display for Asked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Nobody => "",
+            Self::Operator => "stopped by operator",
+            Self::SpecChanged => "replaced, its spec changed",
+            Self::Restart => "restarted by operator",
+        })
     }
 }
 
@@ -223,10 +263,10 @@ pub struct ExitRecord {
     /// Wall clock of the host at the end, milliseconds since 1970.
     #[n(5)]
     pub ended_at_ms: u64,
-    /// User and system CPU time of the incarnation's reaped processes, in milliseconds.
+    /// User and system CPU time, in milliseconds: of the whole cgroup where there is one, else of what was reaped.
     #[n(6)]
     pub cpu_ms: u64,
-    /// Peak resident memory of the main process, in bytes.
+    /// Peak memory, in bytes: of the whole cgroup where the kernel counts it, else resident of the main process.
     #[n(7)]
     pub memory_peak_bytes: u64,
     /// It was asked to end.
@@ -235,9 +275,21 @@ pub struct ExitRecord {
     /// It outlived its grace and was killed.
     #[n(9)]
     pub killed_after_grace: bool,
+    /// Who asked it to.
+    #[n(20)]
+    #[cbor(default)]
+    pub asked: Asked,
+    /// Processes of it that the kernel killed for memory, as its cgroup counted them.
+    #[n(21)]
+    #[cbor(default)]
+    pub oom_kills: u32,
+    /// The last it said, while it is one of the latest [`crate::EXITS_WITH_OUTPUT_MAX`].
+    #[n(22)]
+    #[cbor(default)]
+    pub last_output: LastOutput,
     /// How long its end took, from the first word to the last process of its tree, in milliseconds. Absent where it
     /// ended by itself or nobody could measure it.
-    #[n(20)]
+    #[n(31)]
     pub stop_ms: Option<u64>,
     /// It was ended by its supervisor for this: a failed health check, or not ready in time.
     #[n(30)]
@@ -245,9 +297,18 @@ pub struct ExitRecord {
 }
 
 impl ExitRecord {
+    /// How long it lived, in milliseconds.
+    pub fn lived_ms(&self) -> u64 {
+        self.ended_at_ms.saturating_sub(self.started_at_ms)
+    }
+
+    fn stop_took(&self) -> Option<String> {
+        self.stop_ms.map(|ms| format!("{}.{} s", ms / 1_000, ms % 1_000 / 100))
+    }
+
     /// How its stop went; empty where it ended by itself.
     pub fn stop_words(&self) -> String {
-        let took = self.stop_ms.map(|ms| format!("{}.{} s", ms / 1_000, ms % 1_000 / 100));
+        let took = self.stop_took();
         let stopped = match (self.requested, &self.unhealthy) {
             (true, _) => "stopped as asked",
             (false, Some(_)) => "stopped",
@@ -260,6 +321,72 @@ impl ExitRecord {
             (true, Some(took)) => format!("did not stop in time, killed, gone after {took}"),
         }
     }
+}
+
+/// How it ended and who wanted that, for people.
+impl fmt::Display for ExitRecord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.start_failure {
+            Some(failure) => write!(f, "cannot start ({}): {}", failure.step, failure.message)?,
+            None => write!(f, "{}", self.status)?,
+        }
+        if let Some(sentence) = &self.unhealthy {
+            write!(f, " ({sentence})")?;
+        }
+        if self.oom_kills > 0 && self.status != ExitStatus::OutOfMemory {
+            write!(f, ", after the kernel had killed {} of its processes for memory", self.oom_kills)?;
+        }
+        match self.asked {
+            Asked::Nobody if self.requested => f.write_str(", as asked")?,
+            Asked::Nobody => {}
+            asked => write!(f, ", {asked}")?,
+        }
+        match (self.killed_after_grace, self.stop_took()) {
+            (false, None) => Ok(()),
+            (false, Some(took)) => write!(f, ", in {took}"),
+            (true, None) => f.write_str(", did not stop in time, killed"),
+            (true, Some(took)) => write!(f, ", did not stop in time, killed, gone after {took}"),
+        }
+    }
+}
+
+/// The last lines of an incarnation's output, each stream at most [`crate::LAST_OUTPUT_LINES`] lines and
+/// [`crate::LAST_OUTPUT_BYTES_MAX`] bytes. What it wrote before is in its logs.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Encode, Decode, CborLen)]
+#[cbor(map)]
+pub struct LastOutput {
+    /// Of standard output, and of both where they are combined.
+    #[n(0)]
+    #[cbor(default)]
+    pub stdout: String,
+    /// Of standard error.
+    #[n(1)]
+    #[cbor(default)]
+    pub stderr: String,
+}
+
+impl LastOutput {
+    /// From the last bytes of each stream, whatever they are.
+    pub fn of(stdout: &[u8], stderr: &[u8]) -> Self {
+        Self { stdout: last_lines(stdout), stderr: last_lines(stderr) }
+    }
+
+    /// The line that most likely says what went wrong: the last one of standard error, else of standard output.
+    pub fn last_line(&self) -> Option<&str> {
+        [&self.stderr, &self.stdout].into_iter().find_map(|text| text.lines().rfind(|line| !line.trim().is_empty()))
+    }
+}
+
+/// The last lines within the bounds, without the end of the last one.
+fn last_lines(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(bytes);
+    let text = text.trim_end_matches(['\n', '\r']);
+    let from_line = text.rmatch_indices('\n').nth(LAST_OUTPUT_LINES - 1).map_or(0, |(at, _)| at + 1);
+    let mut from = from_line.max(text.len().saturating_sub(LAST_OUTPUT_BYTES_MAX));
+    while !text.is_char_boundary(from) {
+        from += 1;
+    }
+    String::from(&text[from..])
 }
 
 /// How a check stands.

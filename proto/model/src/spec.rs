@@ -10,6 +10,7 @@ mod hook;
 mod limit;
 mod policy;
 mod probe;
+mod resources;
 
 use alloc::{collections::BTreeMap, string::String, vec::Vec};
 
@@ -25,6 +26,7 @@ pub use self::{
     limit::Limit,
     policy::{Daemon, LogFull, Logs, Restart, RestartPolicy, Start, Stop, StopScope, StopStep},
     probe::{Health, OnUnhealthy, Probe, Ready, Target},
+    resources::{Cores, Resource, Resources},
 };
 use crate::{
     digest::Digest,
@@ -126,6 +128,10 @@ pub struct Spec {
     #[cbor(skip_if = "Vec::is_empty")]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub env_files: Vec<String>,
+    /// What it may use altogether.
+    #[n(22)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resources: Option<Resources>,
     /// Whether it is well, asked while it runs.
     #[n(23)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -262,6 +268,7 @@ impl Spec {
             hooks: Hooks::default(),
             files: Vec::new(),
             no_new_privileges: false,
+            resources: None,
         }
     }
 

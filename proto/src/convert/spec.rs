@@ -6,8 +6,8 @@ mod probe;
 use std::collections::BTreeMap;
 
 use minder_model::{
-    Bytes, Daemon, FieldError, FieldErrors, File, HostName, Limit, LogFull, Logs, Millis, Override, ProcessName,
-    Restart, RestartPolicy, Signal, Spec, Start, Stop, StopScope, StopStep,
+    Bytes, Cores, Daemon, FieldError, FieldErrors, File, HostName, Limit, LogFull, Logs, Millis, Override, ProcessName,
+    Resources, Restart, RestartPolicy, Signal, Spec, Start, Stop, StopScope, StopStep,
 };
 
 use self::{
@@ -68,6 +68,11 @@ pub fn spec_from_wire(wire: v1::ProcessSpec) -> Result<Spec, FieldErrors> {
             hooks: hooks_from_wire(wire.hooks.unwrap_or_default()),
             files: wire.files.into_iter().map(file_from_wire).collect(),
             no_new_privileges: wire.no_new_privileges,
+            resources: wire.resources.map(|resources| Resources {
+                memory: resources.memory_bytes.map(Bytes),
+                cpu: resources.cpu_millicores.map(Cores),
+                pids: resources.pids,
+            }),
             ..Spec::new(name, wire.command)
         }),
         Some(_) | None => Err(FieldErrors(errors.0)),
@@ -110,6 +115,11 @@ pub fn spec_to_wire(spec: &Spec) -> v1::ProcessSpec {
         hooks: Some(hooks_to_wire(&spec.hooks)),
         files: spec.files.iter().map(file_to_wire).collect(),
         no_new_privileges: spec.no_new_privileges,
+        resources: spec.resources.map(|resources| v1::ResourcesSpec {
+            memory_bytes: resources.memory.map(|memory| memory.0),
+            cpu_millicores: resources.cpu.map(|cpu| cpu.0),
+            pids: resources.pids,
+        }),
     }
 }
 
@@ -345,6 +355,7 @@ mod tests {
         spec.daemon = Some(Daemon { pid_file: Some("/run/x".into()), launch_timeout: Millis(7) });
         spec.logs = Logs { max_size: Bytes(5000), max_files: 2, on_full: LogFull::Block, combine: true };
         spec.nice = Some(-3);
+        spec.resources = Some(Resources { memory: Some(Bytes(1 << 20)), cpu: Some(Cores(1_500)), pids: None });
         assert_eq!(spec_from_wire(spec_to_wire(&spec)).unwrap(), spec);
     }
 

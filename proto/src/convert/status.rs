@@ -1,9 +1,9 @@
 //! What is seen: statuses of instances, facts and use of machines.
 
 use minder_model::{
-    Cause, Digest, Disk, ExitRecord, ExitStatus, Generation, Incarnation, InstanceKey, InstanceStatus, MachineFacts,
-    MachineUsage, NetworkInterface, Phase, ProbeState, ProbeStatus, ProcessName, ProcessUsage, Revision, Signal,
-    StartFailure, SupervisionLevel,
+    Asked, Cause, Digest, Disk, ExitRecord, ExitStatus, Generation, Incarnation, InstanceKey, InstanceStatus,
+    LastOutput, LimitSupport, LocalStop, MachineFacts, MachineUsage, NetworkInterface, Phase, ProbeState, ProbeStatus,
+    ProcessName, ProcessUsage, Resource, Revision, Signal, StartFailure, SupervisionLevel, exits_added,
 };
 
 use crate::v1;
@@ -78,6 +78,18 @@ pub fn instance_status_to_wire(status: &InstanceStatus) -> v1::InstanceStatus {
         exits: status.exits.iter().map(exit_record_to_wire).collect(),
         health: status.health.as_ref().map(probe_status_to_wire),
         ready: status.ready.as_ref().map(probe_status_to_wire),
+        exits_added: false,
+    }
+}
+
+/// A status on the wire for whoever has been told `before`: of its exits only those that are new.
+pub fn instance_status_to_wire_since(before: &InstanceStatus, status: &InstanceStatus) -> v1::InstanceStatus {
+    match exits_added(&before.exits, &status.exits) {
+        Some(exits) => {
+            let told = InstanceStatus { exits, ..status.clone() };
+            v1::InstanceStatus { exits_added: true, ..instance_status_to_wire(&told) }
+        }
+        None => instance_status_to_wire(status),
     }
 }
 
@@ -122,6 +134,7 @@ pub fn exit_status_to_wire(status: &ExitStatus) -> v1::ExitStatus {
         }
         ExitStatus::Unknown => Kind::Unknown(true),
         ExitStatus::Reboot => Kind::Reboot(true),
+        ExitStatus::OutOfMemory => Kind::OutOfMemory(true),
     };
     v1::ExitStatus { kind: Some(kind) }
 }
@@ -139,6 +152,7 @@ pub fn exit_status_from_wire(wire: v1::ExitStatus) -> Result<ExitStatus, StatusE
             ExitStatus::Signal(signal, exit.core_dumped)
         }
         Some(Kind::Reboot(_)) => ExitStatus::Reboot,
+        Some(Kind::OutOfMemory(_)) => ExitStatus::OutOfMemory,
         Some(Kind::Unknown(_)) | None => ExitStatus::Unknown,
     })
 }
@@ -161,6 +175,9 @@ pub fn cause_to_wire(cause: &Cause) -> v1::Cause {
         Cause::SpecMissing => Kind::SpecMissing(true),
         Cause::Unhealthy(sentence) => Kind::Unhealthy(sentence.clone()),
         Cause::NotReady(answer) => Kind::NotReady(answer.clone()),
+        Cause::StoppedLocally(stop) => {
+            Kind::StoppedLocally(v1::LocalStop { by: stop.by.clone(), at_ms: stop.at_ms, start_at: stop.start_at.0 })
+        }
     };
     v1::Cause { kind: Some(kind) }
 }
@@ -185,6 +202,9 @@ pub fn cause_from_wire(wire: v1::Cause) -> Result<Cause, StatusError> {
         Some(Kind::SpecMissing(_)) => Cause::SpecMissing,
         Some(Kind::Unhealthy(sentence)) => Cause::Unhealthy(sentence),
         Some(Kind::NotReady(answer)) => Cause::NotReady(answer),
+        Some(Kind::StoppedLocally(stop)) => {
+            Cause::StoppedLocally(LocalStop { by: stop.by, at_ms: stop.at_ms, start_at: Revision(stop.start_at) })
+        }
     })
 }
 
@@ -196,7 +216,8 @@ fn start_failure_from_wire(wire: v1::StartFailure) -> StartFailure {
     StartFailure { step: wire.step, errno: wire.errno, message: wire.message }
 }
 
-fn exit_record_to_wire(record: &ExitRecord) -> v1::ExitRecord {
+/// One ended incarnation on the wire.
+pub fn exit_record_to_wire(record: &ExitRecord) -> v1::ExitRecord {
     v1::ExitRecord {
         incarnation: record.incarnation.0,
         generation: record.generation.0,
@@ -210,11 +231,34 @@ fn exit_record_to_wire(record: &ExitRecord) -> v1::ExitRecord {
         killed_after_grace: record.killed_after_grace,
         unhealthy: record.unhealthy.clone().unwrap_or_default(),
         stop_ms: record.stop_ms,
+        asked: asked_to_wire(record.asked).into(),
+        oom_kills: record.oom_kills,
+        last_stdout: record.last_output.stdout.clone(),
+        last_stderr: record.last_output.stderr.clone(),
     }
 }
 
-/// An ended incarnation from the wire.
+fn asked_to_wire(asked: Asked) -> v1::Asked {
+    match asked {
+        Asked::Nobody => v1::Asked::Nobody,
+        Asked::Operator => v1::Asked::Operator,
+        Asked::SpecChanged => v1::Asked::SpecChanged,
+        Asked::Restart => v1::Asked::Restart,
+    }
+}
+
+fn asked_from_wire(asked: v1::Asked) -> Asked {
+    match asked {
+        v1::Asked::Nobody | v1::Asked::Unspecified => Asked::Nobody,
+        v1::Asked::Operator => Asked::Operator,
+        v1::Asked::SpecChanged => Asked::SpecChanged,
+        v1::Asked::Restart => Asked::Restart,
+    }
+}
+
+/// One ended incarnation from the wire.
 pub fn exit_record_from_wire(wire: v1::ExitRecord) -> Result<ExitRecord, StatusError> {
+    let asked = asked_from_wire(wire.asked());
     Ok(ExitRecord {
         incarnation: Incarnation(wire.incarnation),
         generation: Generation(wire.generation),
@@ -228,6 +272,9 @@ pub fn exit_record_from_wire(wire: v1::ExitRecord) -> Result<ExitRecord, StatusE
         killed_after_grace: wire.killed_after_grace,
         unhealthy: Some(wire.unhealthy).filter(|sentence| !sentence.is_empty()),
         stop_ms: wire.stop_ms,
+        asked,
+        oom_kills: wire.oom_kills,
+        last_output: LastOutput { stdout: wire.last_stdout, stderr: wire.last_stderr },
     })
 }
 
@@ -271,6 +318,8 @@ pub fn machine_facts_to_wire(facts: &MachineFacts) -> v1::MachineFacts {
         architecture: facts.architecture.clone(),
         slave_version: facts.slave_version.clone(),
         supervision: supervision.into(),
+        limits: facts.limits.iter().map(limit_support_to_wire).collect(),
+        supervision_notes: facts.supervision_notes.clone(),
     }
 }
 
@@ -290,7 +339,18 @@ pub fn machine_facts_from_wire(wire: v1::MachineFacts) -> MachineFacts {
         architecture: wire.architecture,
         slave_version: wire.slave_version,
         supervision,
+        limits: wire.limits.into_iter().filter_map(limit_support_from_wire).collect(),
+        supervision_notes: wire.supervision_notes,
     }
+}
+
+fn limit_support_to_wire(support: &LimitSupport) -> v1::LimitSupport {
+    v1::LimitSupport { resource: support.resource.word().into(), missing: support.missing.clone() }
+}
+
+/// A limit that only a newer version knows is none of this one's specs.
+fn limit_support_from_wire(wire: v1::LimitSupport) -> Option<LimitSupport> {
+    Some(LimitSupport { resource: Resource::from_word(&wire.resource)?, missing: wire.missing })
 }
 
 /// Use on the wire.
@@ -403,6 +463,7 @@ mod tests {
             Cause::Wanted,
             Cause::Ended(ExitStatus::Signal(Signal::KILL, true)),
             Cause::Ended(ExitStatus::Reboot),
+            Cause::Ended(ExitStatus::OutOfMemory),
             Cause::StartFailed(StartFailure { step: "exec".into(), errno: 2, message: "no".into() }),
             Cause::LimitReached(ExitStatus::Code(3), 10),
             Cause::FatalCode(7),
@@ -413,6 +474,7 @@ mod tests {
             Cause::SpecMissing,
             Cause::Unhealthy("health check failed".into()),
             Cause::NotReady("refused".into()),
+            Cause::StoppedLocally(LocalStop { by: "ann".into(), at_ms: 7, start_at: Revision(3) }),
         ] {
             assert_eq!(cause_from_wire(cause_to_wire(&cause)).unwrap(), cause);
         }
@@ -424,6 +486,20 @@ mod tests {
             let probe = ProbeStatus { state, failures: 2, message: "refused".into(), since_ms: 7 };
             assert_eq!(probe_status_from_wire(probe_status_to_wire(&probe)), probe);
         }
+    }
+
+    #[test]
+    fn facts_come_back_as_they_went() {
+        let support = |(resource, missing): (Resource, &str)| LimitSupport { resource, missing: missing.into() };
+        let facts = MachineFacts {
+            supervision: SupervisionLevel::Cgroup,
+            limits: [(Resource::Memory, ""), (Resource::Cpu, "no"), (Resource::Pids, "")].map(support).into(),
+            supervision_notes: vec!["a note".into()],
+            ..MachineFacts::default()
+        };
+        let mut wire = machine_facts_to_wire(&facts);
+        wire.limits.push(v1::LimitSupport { resource: "time".into(), missing: String::new() });
+        assert_eq!(machine_facts_from_wire(wire), facts);
     }
 
     #[test]

@@ -17,7 +17,10 @@ use std::{
 use minder_shim::{launch::Launch, record::Step};
 
 use self::account::{Account, User, describe, find_group, find_user, groups_of};
-use crate::sys::{check, pipe, set_nonblocking};
+use crate::{
+    birth::{Place, birth},
+    sys::{check, pipe, set_nonblocking},
+};
 
 /// A start that came to nothing.
 pub struct Failed {
@@ -51,6 +54,8 @@ pub struct Child {
     pub stdout: File,
     /// Reading end of its standard error, unless it goes with standard output.
     pub stderr: Option<File>,
+    /// The other end of `go`, for a child that was born in its cgroup: see [`was_unborn`].
+    pub unborn: Option<File>,
 }
 
 impl Child {
@@ -76,13 +81,18 @@ pub fn outcome(report: &mut File) -> Option<Result<(), Failed>> {
     }
 }
 
+/// Whether a child that is gone without a word never came to life: what let it go is still there. Never waits.
+pub fn was_unborn(go: &mut File) -> bool {
+    set_nonblocking(go.as_raw_fd()).is_ok() && matches!(go.read(&mut [0]), Ok(1))
+}
+
 /// A step's number and an errno, then the detail, if any.
 const REPORT_BYTES: usize = 5;
 /// A pipe takes so little whole or not at all.
 const REPORT_BYTES_MAX: usize = 1_024;
 
 /// Makes the child. It waits to be let go.
-pub fn fork(launch: &Launch) -> Result<Child, Failed> {
+pub fn fork(launch: &Launch, place: Place) -> Result<Child, Failed> {
     let prepared = Prepared::new(launch)?;
     let fork_failed = Failed::of(Step::Fork);
     let (stdout, stdout_write) = pipe().map_err(&fork_failed)?;
@@ -94,8 +104,8 @@ pub fn fork(launch: &Launch) -> Result<Child, Failed> {
     let (go_read, go) = pipe().map_err(&fork_failed)?;
     set_nonblocking(report.as_raw_fd()).map_err(&fork_failed)?;
     // SAFETY: this process has one thread, so the child may do anything until it executes or exits.
-    match unsafe { libc::fork() } {
-        -1 => Err(fork_failed(io::Error::last_os_error())),
+    let (pid, place) = unsafe { birth(&launch.cgroup, place) }.map_err(fork_failed)?;
+    match pid {
         0 => {
             // This copy of the other end would keep the shim's death from being seen.
             drop(go);
@@ -104,7 +114,7 @@ pub fn fork(launch: &Launch) -> Result<Child, Failed> {
                 unsafe { libc::_exit(126) };
             }
             let stderr_fd = stderr_write.as_ref().unwrap_or(&stdout_write).as_raw_fd();
-            let failed = prepared.become_program(launch, stdout_write.as_raw_fd(), stderr_fd);
+            let failed = prepared.become_program(launch, place, stdout_write.as_raw_fd(), stderr_fd);
             let mut message = vec![failed.step.number()];
             message.extend_from_slice(&failed.errno.to_le_bytes());
             message.extend_from_slice(&failed.detail);
@@ -115,7 +125,10 @@ pub fn fork(launch: &Launch) -> Result<Child, Failed> {
                 libc::_exit(127);
             }
         }
-        pid => Ok(Child { pid, go, report, stdout, stderr }),
+        pid => {
+            let unborn = (place == Place::Cgroup).then_some(go_read);
+            Ok(Child { pid, go, report, stdout, stderr, unborn })
+        }
     }
 }
 
@@ -203,14 +216,20 @@ impl Prepared {
     }
 
     /// Runs in the child and returns only when a step failed.
-    fn become_program(&self, launch: &Launch, stdout: i32, stderr: i32) -> Failed {
-        match self.steps(launch, stdout, stderr) {
+    fn become_program(&self, launch: &Launch, place: Place, stdout: i32, stderr: i32) -> Failed {
+        match self.steps(launch, place, stdout, stderr) {
             Ok(never) => match never {},
             Err(failed) => failed,
         }
     }
 
-    fn steps(&self, launch: &Launch, stdout: i32, stderr: i32) -> Result<std::convert::Infallible, Failed> {
+    fn steps(
+        &self,
+        launch: &Launch,
+        place: Place,
+        stdout: i32,
+        stderr: i32,
+    ) -> Result<std::convert::Infallible, Failed> {
         let at = Failed::of;
         // The limits below may leave no memory and no descriptors, so whatever needs those comes first.
         let ready = self.ready(launch)?;
@@ -219,7 +238,7 @@ impl Prepared {
         unsafe {
             // A session of its own: a program that signals its session reaches nobody else.
             check(libc::setsid()).map_err(at(Step::Fork))?;
-            if let Some(procs) = &self.cgroup_procs {
+            if let Some(procs) = self.cgroup_procs.as_ref().filter(|_| place == Place::Here) {
                 let fd =
                     check(libc::open(procs.as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC)).map_err(at(Step::Cgroup))?;
                 check(libc::write(fd, c"0".as_ptr().cast(), 1) as i32).map_err(at(Step::Cgroup))?;

@@ -25,6 +25,7 @@ use minder_shim::{
 };
 
 use crate::{
+    birth::Place,
     child::{self, Child, Failed},
     sys::{self, Reap},
 };
@@ -112,7 +113,8 @@ impl Command {
             detail: Vec::new(),
         };
         let child_ended = sys::child_signal_fd().map_err(errno)?;
-        let mut child = child::fork(launch)?;
+        // A check may wait for the kernel; one that is ended at its birth would be a failure that was none.
+        let mut child = child::fork(launch, Place::Here)?;
         sys::set_nonblocking(child.stdout.as_raw_fd()).map_err(errno)?;
         // A child that is dead already is reaped in a moment.
         let _ = child.let_go();

@@ -9,6 +9,7 @@ pub mod env_file;
 pub mod identity;
 pub mod launch;
 pub mod outcome;
+pub mod output;
 pub mod protocol;
 pub mod record;
 pub mod tree;
@@ -25,6 +26,8 @@ pub mod bundle {
     pub const FAILURE: &str = "failure";
     /// Held by the shim as long as it lives.
     pub const LOCK: &str = "lock";
+    /// The last of its output; written by the shim when everything has ended.
+    pub const OUTPUT: &str = "output";
     /// Where the slave speaks to the shim.
     pub const SOCKET: &str = "sock";
     /// The launch file after [`LAUNCH`] was taken away so that no shim starts it: what runs after its end reads it.

@@ -5,6 +5,7 @@
 //! a slave, a disk or a reader. Its own death costs the exit code and nothing else: the program is found again by the
 //! identity in the record.
 
+mod birth;
 mod child;
 mod command;
 mod logs;

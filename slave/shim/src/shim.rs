@@ -16,12 +16,14 @@ use std::{
 use minder_shim::{
     bundle, identity,
     launch::Launch,
+    output::{Output, Tail},
     protocol::{Request, Scope},
     record::{End, FILE_BYTES, Record, Stage, Step},
     tree,
 };
 
 use crate::{
+    birth::Place,
     child::{self, Failed},
     logs::LogFile,
     socket::Socket,
@@ -52,6 +54,8 @@ struct Stream {
     log: usize,
     /// Output that the disk did not take yet, where the program waits for it.
     pending: Vec<u8>,
+    /// The last it said.
+    tail: Tail,
 }
 
 /// One incarnation.
@@ -63,6 +67,8 @@ pub struct Shim {
     child_ended: OwnedFd,
     /// Where the child says whether it could execute the program; gone when it has said so.
     starting: Option<File>,
+    /// Tells whether a child that was born in its cgroup came to life, until that is known.
+    unborn: Option<File>,
     streams: Vec<Stream>,
     logs: Vec<LogFile>,
     buffer: Vec<u8>,
@@ -83,8 +89,7 @@ impl Shim {
     pub fn prepare(launch: Launch) -> io::Result<Self> {
         // A bundle that has a record was used before. What that says must not be lost, and nothing starts twice.
         let record_file = OpenOptions::new().read(true).write(true).create_new(true).open(bundle::RECORD)?;
-        io::Write::write_all(&mut &record_file, &[0; FILE_BYTES as usize])?;
-        record_file.sync_all()?;
+        sys::make_blocks(&record_file, FILE_BYTES)?;
         let own = std::process::id();
         let record = Record {
             boot_id: identity::boot_id(),
@@ -99,6 +104,7 @@ impl Shim {
             socket: Socket::listen()?,
             child_ended: sys::child_signal_fd()?,
             starting: None,
+            unborn: None,
             streams: Vec::new(),
             logs: Vec::new(),
             buffer: vec![0; READ_BYTES],
@@ -135,7 +141,11 @@ impl Shim {
         if let Err(errno) = self.open_logs() {
             return self.start_failed(Step::Logs, errno);
         }
-        match child::fork(&self.launch) {
+        self.start_child(Place::Cgroup);
+    }
+
+    fn start_child(&mut self, place: Place) {
+        match child::fork(&self.launch, place) {
             Err(failed) => {
                 note_failure(&failed.detail);
                 self.start_failed(failed.step, failed.errno);
@@ -151,10 +161,11 @@ impl Shim {
                     if let Some(pipe) = pipe
                         && sys::set_nonblocking(pipe.as_raw_fd()).is_ok()
                     {
-                        self.streams.push(Stream { pipe: Some(pipe), log, pending: Vec::new() });
+                        self.streams.push(Stream { pipe: Some(pipe), log, pending: Vec::new(), tail: Tail::default() });
                     }
                 }
                 self.starting = Some(child.report);
+                self.unborn = child.unborn;
             }
         }
     }
@@ -163,6 +174,11 @@ impl Shim {
     fn look_at_start(&mut self) {
         let Some(outcome) = self.starting.as_mut().and_then(child::outcome) else { return };
         self.starting = None;
+        // What is being ended is not begun again.
+        if outcome.is_ok() && !self.killing && self.unborn.take().is_some_and(|mut go| child::was_unborn(&mut go)) {
+            self.streams.clear();
+            return self.start_child(Place::Here);
+        }
         match outcome {
             Ok(()) => {
                 self.record.stage = Stage::Running;
@@ -270,10 +286,14 @@ impl Shim {
         match pipe.read(buffer) {
             Ok(0) => stream.pipe = None,
             Ok(read) if launch.log_block => {
+                stream.tail.push(&buffer[..read]);
                 let written = log.write(&buffer[..read]);
                 stream.pending.extend_from_slice(&buffer[written..read]);
             }
-            Ok(read) => log.write_or_drop(&buffer[..read]),
+            Ok(read) => {
+                stream.tail.push(&buffer[..read]);
+                log.write_or_drop(&buffer[..read]);
+            }
             Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
             Err(_) => stream.pipe = None,
         }
@@ -421,11 +441,20 @@ impl Shim {
         for at in 0..self.streams.len() {
             self.drain(at);
         }
+        self.leave_output();
         self.killing = false;
         self.record.dropped_bytes = self.logs.iter().map(|log| log.dropped).sum();
         self.record.stage = if self.record.failed_step == Step::None { Stage::Ended } else { Stage::StartFailed };
         self.ended_at = Some(Instant::now());
         self.changed();
+    }
+
+    /// Before the record says that all is over: whoever reads that finds this. A disk that does not take it costs this.
+    fn leave_output(&self) {
+        let none = Tail::default();
+        let tail = |at: usize| self.streams.get(at).map_or(&none, |stream| &stream.tail);
+        let content = Output::encode(tail(0), tail(1));
+        let _ = std::fs::write(bundle::OUTPUT, content);
     }
 
     /// The last of a stream. Whoever may still hold its other end is none of ours, so it is not waited for; what a full
@@ -439,7 +468,10 @@ impl Shim {
             for _ in 0..LAST_READS_MAX {
                 match pipe.read(buffer) {
                     Ok(0) => break,
-                    Ok(read) => log.write_or_drop(&buffer[..read]),
+                    Ok(read) => {
+                        stream.tail.push(&buffer[..read]);
+                        log.write_or_drop(&buffer[..read]);
+                    }
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                     Err(_) => break,
                 }

@@ -86,6 +86,20 @@ pub fn drain(fd: &OwnedFd) {
     while unsafe { libc::read(fd.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len()) } > 0 {}
 }
 
+/// Makes a file's blocks, so that writing into them needs no room on the disk later. Without a sync, where the file system
+/// can: a start must not wait for everybody else's writes.
+pub fn make_blocks(file: &File, bytes: u64) -> io::Result<()> {
+    // SAFETY: fallocate with integers on an open descriptor.
+    match check(unsafe { libc::fallocate(file.as_raw_fd(), 0, 0, bytes as libc::off_t) }) {
+        Ok(_) => Ok(()),
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::ENOSYS)) => {
+            io::Write::write_all(&mut &*file, &vec![0; bytes as usize])?;
+            file.sync_all()
+        }
+        Err(error) => Err(error),
+    }
+}
+
 /// One ended child.
 pub struct Reaped {
     /// Who it was.

@@ -1,8 +1,8 @@
 //! What supervisors ask for, carried out after the sync: starts, signals, kills.
 
-use std::path::Path;
+use std::{io, path::Path};
 
-use minder_model::{Hooks, Incarnation, InstanceKey, Signal, StartFailure, StopScope};
+use minder_model::{Hooks, Incarnation, InstanceKey, Resources, Signal, StartFailure, StopScope};
 use minder_shim::protocol::{Request, Scope};
 use minder_supervisor::Effect;
 
@@ -32,7 +32,8 @@ impl Host {
                 let launch = launch(&run_spec, &place, &self.folders.logs(key), &leaf);
                 let hooks = hook::all_filled(&run_spec.spec().hooks, &place);
                 let files = render(run_spec.spec(), &place);
-                self.spawn(key, incarnation, &launch.encode(), &leaf, hooks, files);
+                let resources = run_spec.spec().resources.unwrap_or_default();
+                self.spawn(key, incarnation, &launch.encode(), (&leaf, &resources), hooks, files);
             }
             Effect::Signal { incarnation, signal, scope, then_continue: false } => {
                 self.request(key, incarnation, signal_request(signal, scope));
@@ -49,7 +50,7 @@ impl Host {
                 self.folders.forget(key);
             }
             // Done when the step gave them.
-            Effect::Save | Effect::WakeAt(_) | Effect::Probe { .. } => {}
+            Effect::Save | Effect::WakeAt(_) | Effect::Probe { .. } | Effect::Tell(_) => {}
         }
     }
 
@@ -58,23 +59,24 @@ impl Host {
         key: &InstanceKey,
         incarnation: Incarnation,
         launch: &[u8],
-        leaf: &Path,
+        (leaf, resources): (&Path, &Resources),
         hooks: Hooks,
         files: Vec<RenderedFile>,
     ) {
         let (sender, attendant) = self.attendant(key, incarnation, leaf.into(), hooks);
-        let prepared = attendant.bundle.create(launch).and_then(|()| self.cgroups.create(leaf));
+        let no_bundle = |error: io::Error| StartFailure {
+            step: "bundle".into(),
+            errno: error.raw_os_error().unwrap_or_default(),
+            message: format!("cannot prepare {}: {error}", attendant.bundle.path().display()),
+        };
+        let prepared =
+            attendant.bundle.create(launch).map_err(no_bundle).and_then(|()| self.cgroups.create(leaf, resources));
         if let Some(unit) = self.units.get_mut(key) {
             unit.requests = Some(sender);
         }
         match prepared {
             Ok(()) => drop(tokio::spawn(attendant.start(files))),
-            Err(error) => {
-                let failure = StartFailure {
-                    step: "bundle".into(),
-                    errno: error.raw_os_error().unwrap_or_default(),
-                    message: format!("cannot prepare {}: {error}", attendant.bundle.path().display()),
-                };
+            Err(failure) => {
                 let news = News { key: key.clone(), incarnation, what: What::NoShim(failure) };
                 let sender = self.news_sender.clone();
                 // Sent from a task of its own: this one empties the queue.

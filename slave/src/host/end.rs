@@ -2,22 +2,36 @@
 
 use std::io;
 
-use minder_model::{ExitStatus, Incarnation, RunSpec, Signal, Spec, StartFailure};
+use minder_model::{ExitStatus, Incarnation, LastOutput, RunSpec, Signal, Spec, StartFailure};
 use minder_shim::{
     identity,
-    record::{End, Record, Stage, Step},
+    record::{End, Stage, Step},
 };
 use minder_supervisor::Ended;
 
 use crate::{
     clock::now,
-    os::{bundle::Bundle, launch::resource},
+    os::{incarnation::Over, launch::resource},
 };
 
 /// What a shim's last record says; without one, or with one of before a reboot, what can honestly be said.
-pub fn ended(incarnation: Incarnation, record: Option<&Record>, run_spec: Option<&RunSpec>, bundle: &Bundle) -> Ended {
+pub fn ended(incarnation: Incarnation, over: &Over, run_spec: Option<&RunSpec>) -> Ended {
     let now_ms = now().wall_ms;
-    let Some(record) = record else { return unknown(incarnation) };
+    let last_output = LastOutput::of(&over.output.stdout, &over.output.stderr);
+    let used = over.used;
+    let Some(record) = &over.record else {
+        return Ended {
+            incarnation,
+            status: ExitStatus::Unknown,
+            start_failure: None,
+            started_at_ms: now_ms,
+            ended_at_ms: now_ms,
+            cpu_ms: used.cpu_ms.unwrap_or_default(),
+            memory_peak_bytes: used.memory_peak_bytes.unwrap_or_default(),
+            oom_kills: used.oom_kills,
+            last_output,
+        };
+    };
     let rebooted = record.boot_id != identity::boot_id();
     let status = match record.end {
         End::Code(code) => ExitStatus::Code(code),
@@ -27,35 +41,24 @@ pub fn ended(incarnation: Incarnation, record: Option<&Record>, run_spec: Option
         End::None => ExitStatus::Unknown,
     };
     let start_failure = (record.stage == Stage::StartFailed || record.failed_step != Step::None)
-        .then(|| start_failure(record.failed_step, record.failed_errno, run_spec, &bundle.failure()));
+        .then(|| start_failure(record.failed_step, record.failed_errno, run_spec, &over.failure));
     Ended {
         incarnation,
         status,
         start_failure,
         started_at_ms: record.started_at_ms,
         ended_at_ms: if record.ended_at_ms > 0 { record.ended_at_ms } else { now_ms },
-        cpu_ms: record.cpu_ms,
-        memory_peak_bytes: record.memory_peak_bytes,
+        // The cgroup counts everybody, the record only whom the shim has reaped.
+        cpu_ms: used.cpu_ms.unwrap_or(record.cpu_ms),
+        memory_peak_bytes: used.memory_peak_bytes.unwrap_or(record.memory_peak_bytes),
+        oom_kills: used.oom_kills,
+        last_output,
     }
 }
 
 /// The end of an incarnation that had no shim.
 pub fn failed(incarnation: Incarnation, failure: StartFailure) -> Ended {
-    Ended { start_failure: Some(failure), ..unknown(incarnation) }
-}
-
-/// An end that nothing is known of.
-fn unknown(incarnation: Incarnation) -> Ended {
-    let now_ms = now().wall_ms;
-    Ended {
-        incarnation,
-        status: ExitStatus::Unknown,
-        start_failure: None,
-        started_at_ms: now_ms,
-        ended_at_ms: now_ms,
-        cpu_ms: 0,
-        memory_peak_bytes: 0,
-    }
+    Ended { start_failure: Some(failure), ..ended(incarnation, &Over::default(), None) }
 }
 
 /// Says which step failed on what, and the kernel's reason. The detail is the shim's word for which of several.

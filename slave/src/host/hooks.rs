@@ -23,7 +23,7 @@ impl Host {
         unit.post_start = Some(AbortOnDropHandle::new(tokio::spawn(async move {
             let limit = Duration::from_millis(hook.timeout.0);
             if let Err(message) = hook::run(&shim, &bundle, "post_start", &hook, limit).await {
-                events.told(&key, message);
+                events.tell(&key, message);
             }
             // Without the mark the next slave runs it once more; the incarnation has nothing from a full disk here.
             let _ = File::create(done);
@@ -45,7 +45,7 @@ impl Host {
         unit.pre_stop = Some(AbortOnDropHandle::new(tokio::spawn(async move {
             let limit = Duration::from_millis(hook.timeout.0);
             if let Err(message) = hook::run(&shim, &bundle, "pre_stop", &hook, limit).await {
-                events.told(&name, message);
+                events.tell(&name, message);
             }
             for request in requests {
                 if let Some(shim_requests) = &shim_requests {

@@ -1,7 +1,10 @@
 //! The start of a slave: what was supervised before goes on. Bundles on disk that the ledger does not account for are
 //! taken in too, so that neither a crash between two steps nor a lost ledger leaves a process that nobody knows of.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+};
 
 use minder_model::{Digest, Generation, Incarnation, InstanceKey};
 use minder_shim::protocol::Request;
@@ -16,14 +19,16 @@ impl Host {
     pub(super) fn take_over(&mut self) -> Owed {
         self.account_for_bundles();
         let records: Vec<Record> = self.ledger.records().cloned().collect();
+        let mut kept = BTreeSet::new();
         for record in records {
             let key = record.key.clone();
             let live = record.live.map(|live| live.incarnation);
             let supervisor = Supervisor::restore(record, now());
-            let requests = live.map(|incarnation| self.attend_again(&key, incarnation));
+            let requests = live.map(|incarnation| self.attend_again(&key, incarnation, &mut kept));
             self.changed.insert(key.clone());
             self.units.insert(key, Unit::new(supervisor, requests, live.is_some()));
         }
+        self.cgroups.sweep(&kept);
         let mut owed = Owed::new();
         self.assign_all(&mut owed);
         owed
@@ -60,10 +65,17 @@ impl Host {
         }
     }
 
-    fn attend_again(&mut self, key: &InstanceKey, incarnation: Incarnation) -> mpsc::Sender<Request> {
+    /// Its cgroup is kept, also when it is empty: what it counted has not been taken note of.
+    fn attend_again(
+        &mut self,
+        key: &InstanceKey,
+        incarnation: Incarnation,
+        kept: &mut BTreeSet<PathBuf>,
+    ) -> mpsc::Sender<Request> {
         let bundle = self.folders.bundle(key, incarnation);
         // The slave may have been started from another cgroup than before; the incarnation is where it was put.
         let cgroup = bundle.cgroup().unwrap_or_else(|| self.cgroups.leaf(key, incarnation));
+        kept.insert(cgroup.clone());
         let hooks = self.hooks_of(key, incarnation);
         let (sender, attendant) = self.attendant(key, incarnation, cgroup, hooks);
         tokio::spawn(attendant.attend(None));

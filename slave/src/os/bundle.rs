@@ -116,6 +116,11 @@ impl Bundle {
             .unwrap_or_default()
     }
 
+    /// The last it said, as far as its shim left it.
+    pub fn output(&self) -> minder_shim::output::Output {
+        minder_shim::output::read(&self.path.join(bundle::OUTPUT))
+    }
+
     /// Connects to the shim. The path goes through a descriptor, for a socket's path may be too long otherwise.
     pub async fn connect(&self) -> io::Result<UnixStream> {
         let folder = File::open(&self.path)?;

@@ -13,6 +13,7 @@ use std::{
 
 use minder_model::{Hooks, Incarnation, InstanceKey, StartFailure};
 use minder_shim::{
+    output::Output,
     protocol::{Request, VERSION, decode_record, next_frame},
     record::{Record, Stage},
     tree,
@@ -28,6 +29,7 @@ use tokio::{
 
 use super::{
     bundle::Bundle,
+    cgroup::Used,
     command::one_line,
     files::{self, RenderedFile},
     hook,
@@ -60,8 +62,8 @@ pub struct News {
 pub enum What {
     /// It runs, and this is its record.
     Running(Record),
-    /// It is over, and this is the last record; none when there never was one.
-    Over(Option<Record>),
+    /// It is over, and this is what it left.
+    Over(Box<Over>),
     /// There is no shim, so there never was a program.
     NoShim(StartFailure),
     /// Every process of it is gone and its `post_stop` hook runs; [`What::Over`] follows.
@@ -77,6 +79,19 @@ pub enum What {
         /// Success, or what came instead.
         answer: Result<(), String>,
     },
+}
+
+/// What an incarnation left.
+#[derive(Debug, Default)]
+pub struct Over {
+    /// The last record; none when there never was one.
+    pub record: Option<Record>,
+    /// What its cgroup counted.
+    pub used: Used,
+    /// The last it said.
+    pub output: Output,
+    /// Which of several a failed step of its start was about.
+    pub failure: String,
 }
 
 /// One incarnation's task.
@@ -266,10 +281,10 @@ impl Attendant {
         match record.stage {
             Stage::Preparing | Stage::Draining => Ok(false),
             Stage::Running => self.tell(What::Running(record)).await.map(|()| false),
-            Stage::StartFailed => self.tell(What::Over(Some(record))).await.map(|()| true),
+            Stage::StartFailed => self.tell(self.over(Some(record))).await.map(|()| true),
             Stage::Ended => {
                 self.post_stop().await?;
-                self.tell(What::Over(Some(record))).await.map(|()| true)
+                self.tell(self.over(Some(record))).await.map(|()| true)
             }
         }
     }
@@ -301,7 +316,17 @@ impl Attendant {
         {
             self.post_stop().await?;
         }
-        self.tell(What::Over(record)).await
+        self.tell(self.over(record)).await
+    }
+
+    /// Gathers what is left. Nothing of it is running any more, and the cgroup stays until the end was taken note of.
+    fn over(&self, record: Option<Record>) -> What {
+        What::Over(Box::new(Over {
+            record,
+            used: Used::read(&self.cgroup),
+            output: self.bundle.output(),
+            failure: self.bundle.failure(),
+        }))
     }
 
     /// Nothing of this incarnation may meet the next one. Without a cgroup there is no telling who belonged to it.

@@ -2,7 +2,9 @@
 
 use alloc::{boxed::Box, string::String};
 
-use minder_model::{ExitStatus, Generation, Incarnation, Item, Probe, RunSpec, Signal, StartFailure, StopScope};
+use minder_model::{
+    ExitStatus, Generation, Incarnation, Item, LastOutput, Probe, RunSpec, Signal, StartFailure, StopScope,
+};
 
 /// The time, as an argument, and a number for the jitter of waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,6 +67,13 @@ pub enum Event {
         /// Success, or what came instead, in a few words.
         answer: Result<(), String>,
     },
+    /// Somebody on the machine itself says so.
+    Local {
+        /// What is to be done.
+        order: LocalOrder,
+        /// The user who says it.
+        by: String,
+    },
     /// A time that [`Effect::WakeAt`] asked for may have come.
     Timer,
 }
@@ -76,6 +85,26 @@ pub enum ProbeKind {
     Health,
     /// Whether it can serve.
     Ready,
+}
+
+/// What people on the machine itself may say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LocalOrder {
+    /// Stop, and stay stopped whatever is assigned.
+    Stop,
+    /// End a local stop; try again now what has given up or ended.
+    Start,
+    /// Begin a new incarnation; ends a local stop as well.
+    Restart,
+}
+
+/// Why a local order is not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LocalRefusal {
+    /// The managers have not assigned it, or not any more.
+    NotAssigned,
+    /// The managers want it stopped.
+    WantedStopped,
 }
 
 /// How an incarnation ended.
@@ -93,8 +122,12 @@ pub struct Ended {
     pub ended_at_ms: u64,
     /// CPU time, in milliseconds.
     pub cpu_ms: u64,
-    /// Peak resident memory, in bytes.
+    /// Peak memory, in bytes.
     pub memory_peak_bytes: u64,
+    /// Processes of it that the kernel killed for memory.
+    pub oom_kills: u32,
+    /// The last it said.
+    pub last_output: LastOutput,
 }
 
 /// What is to be done, in order.
@@ -143,6 +176,8 @@ pub enum Effect {
     },
     /// Give [`Event::Timer`] at this time or later.
     WakeAt(u64),
+    /// Tell people, as an event.
+    Tell(String),
     /// Nothing is left of the instance: drop it and its record.
     Forget,
 }

@@ -10,11 +10,12 @@
 extern crate alloc;
 
 mod event;
+mod exit;
 mod record;
 mod restart;
 mod supervisor;
 mod watch;
 
-pub use event::{Effect, Ended, Event, Now, ProbeKind};
+pub use event::{Effect, Ended, Event, LocalOrder, LocalRefusal, Now, ProbeKind};
 pub use record::{Live, Outcome, Record, Unhealthy};
 pub use supervisor::Supervisor;

@@ -2,7 +2,7 @@
 
 use alloc::{string::String, vec::Vec};
 
-use minder_model::{Cause, Digest, ExitRecord, Generation, Incarnation, InstanceKey, Revision};
+use minder_model::{Cause, Digest, ExitRecord, Generation, Incarnation, InstanceKey, LocalStop, Revision};
 use minicbor::{CborLen, Decode, Encode};
 
 /// The durable part of a supervisor.
@@ -60,6 +60,9 @@ pub struct Record {
     /// The live incarnation is being ended for this; its end counts as a failure, also after a restart of the slave.
     #[n(20)]
     pub unhealthy: Option<Unhealthy>,
+    /// Somebody on the machine has stopped it, and nothing later says otherwise.
+    #[n(40)]
+    pub local_stop: Option<LocalStop>,
 }
 
 /// Why a running incarnation is ended by its supervisor.
@@ -141,6 +144,7 @@ impl Record {
             exits: Vec::new(),
             slow: false,
             unhealthy: None,
+            local_stop: None,
         }
     }
 }

@@ -107,7 +107,7 @@ fn is_clean(policy: &Restart, status: ExitStatus) -> bool {
         ExitStatus::Code(code) => code == 0 || policy.success_exit_codes.contains(&code),
         ExitStatus::Signal(signal, _) => CLEAN_SIGNALS.contains(&Signal::number(signal)),
         // A machine that was restarted, or an end that nobody saw: the process is wanted, so it is started again.
-        ExitStatus::Unknown | ExitStatus::Reboot => false,
+        ExitStatus::Unknown | ExitStatus::Reboot | ExitStatus::OutOfMemory => false,
     }
 }
 
@@ -153,6 +153,7 @@ mod tests {
             (RestartPolicy::OnFailure, signal("SEGV"), true),
             (RestartPolicy::OnFailure, ExitStatus::Unknown, true),
             (RestartPolicy::OnFailure, ExitStatus::Reboot, true),
+            (RestartPolicy::OnFailure, ExitStatus::OutOfMemory, true),
             (RestartPolicy::Always, code(0), true),
             (RestartPolicy::Always, signal("TERM"), true),
             (RestartPolicy::Never, code(1), false),

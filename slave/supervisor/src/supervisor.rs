@@ -1,19 +1,21 @@
 //! The state machine. Facts come in by events; `settle` compares them with the wish and says what to do next.
 
 mod checks;
+mod local;
 mod stop;
 
 use alloc::{boxed::Box, vec, vec::Vec};
 
 use minder_model::{
-    Cause, Digest, EXITS_KEPT_MAX, ExitRecord, Incarnation, InstanceStatus, Item, Phase, Restart, Revision, RunSpec,
-    Wanted,
+    Asked, Cause, Digest, Incarnation, InstanceStatus, Item, Phase, Restart, Revision, RunSpec, Signal, Wanted,
+    note_exit,
 };
 
 use self::{checks::Checks, stop::Stopping};
 use crate::{
     event::{Effect, Ended, Event, Now, ProbeKind},
-    record::{Live, Outcome, Record, Unhealthy},
+    exit::HowEnded,
+    record::{Live, Outcome, Record},
     restart,
 };
 
@@ -118,11 +120,11 @@ impl Supervisor {
             Event::Assigned { item, run_spec } => {
                 let spec = run_spec.map(|run_spec| Box::new(WishSpec { launch: run_spec.launch_digest(), run_spec }));
                 self.wish = Wish::Like(item, spec);
-                Vec::new()
+                self.end_outdated_local_stop()
             }
             Event::Removed => {
                 self.wish = Wish::Gone;
-                Vec::new()
+                self.end_outdated_local_stop()
             }
             Event::Started { incarnation, pid, started_at_ms } => {
                 self.on_started(incarnation, pid, started_at_ms, now);
@@ -142,6 +144,7 @@ impl Supervisor {
                 self.on_probed(incarnation, kind, number, answer, now);
                 Vec::new()
             }
+            Event::Local { order, by } => self.on_local(order, by, now),
             Event::Timer => Vec::new(),
         };
         effects.extend(self.settle(now));
@@ -211,15 +214,32 @@ impl Supervisor {
         let why = stopping.map(|stopping| stopping.why);
         let requested = asked_before || why.is_some_and(|why| why != Why::Unhealthy);
         let unhealthy = self.record.unhealthy.take().filter(|_| !requested);
-        self.note_exit(&ended, requested, unhealthy.as_ref(), stopping, now);
+        let killed = stopping.is_some_and(|stopping| stopping.killed);
+        let first_word_kills = self.stop_spec().signal == Signal::KILL;
+        // A hook after the end is no part of the stop.
+        let gone_mono_ms = self.left_mono_ms.unwrap_or(now.mono_ms);
+        let how = HowEnded {
+            asked: match why {
+                _ if !requested => Asked::Nobody,
+                Some(Why::SpecChanged) => Asked::SpecChanged,
+                Some(Why::Restart) => Asked::Restart,
+                Some(Why::Operator | Why::Unhealthy) | None => Asked::Operator,
+            },
+            requested,
+            killed,
+            own_kill: killed || ((requested || unhealthy.is_some()) && first_word_kills),
+            unhealthy: unhealthy.as_ref().map(|unhealthy| unhealthy.sentence.clone()),
+            stop_ms: stopping.map(|stopping| gone_mono_ms.saturating_sub(stopping.since_mono_ms)),
+        };
+        let ended = Ended { status: how.status(&ended), ..ended };
+        let generation = self.record.live.map_or(self.record.generation, |live| live.generation);
+        note_exit(&mut self.record.exits, how.exit_record(&ended, generation));
         self.record.live = None;
         self.record.since_ms = now.wall_ms;
         let (outcome, cause) = match (requested, why) {
             (true, Some(Why::SpecChanged)) => (Outcome::Pending, Cause::SpecChanged),
             (true, Some(Why::Restart)) => (Outcome::Pending, Cause::Operator),
-            (true, Some(Why::Operator) | None) if stopping.is_some_and(|stopping| stopping.killed) => {
-                (Outcome::Stopped, Cause::KilledAfterGrace)
-            }
+            (true, Some(Why::Operator) | None) if killed => (Outcome::Stopped, Cause::KilledAfterGrace),
             (true, Some(Why::Operator) | None) => (Outcome::Stopped, Cause::Operator),
             (false, _) | (true, Some(Why::Unhealthy)) => {
                 let policy = self.restart_policy();
@@ -238,35 +258,6 @@ impl Supervisor {
         vec![Effect::Save]
     }
 
-    fn note_exit(
-        &mut self,
-        ended: &Ended,
-        requested: bool,
-        unhealthy: Option<&Unhealthy>,
-        stopping: Option<Stopping>,
-        now: Now,
-    ) {
-        let generation = self.record.live.map_or(self.record.generation, |live| live.generation);
-        // A hook after the end is no part of the stop.
-        let gone_mono_ms = self.left_mono_ms.unwrap_or(now.mono_ms);
-        self.record.exits.push(ExitRecord {
-            incarnation: ended.incarnation,
-            generation,
-            status: ended.status,
-            start_failure: ended.start_failure.clone(),
-            started_at_ms: ended.started_at_ms,
-            ended_at_ms: ended.ended_at_ms,
-            cpu_ms: ended.cpu_ms,
-            memory_peak_bytes: ended.memory_peak_bytes,
-            requested,
-            killed_after_grace: stopping.is_some_and(|stopping| stopping.killed),
-            unhealthy: unhealthy.map(|unhealthy| unhealthy.sentence.clone()),
-            stop_ms: stopping.map(|stopping| gone_mono_ms.saturating_sub(stopping.since_mono_ms)),
-        });
-        let surplus = self.record.exits.len().saturating_sub(EXITS_KEPT_MAX);
-        self.record.exits.drain(..surplus);
-    }
-
     /// Brings wish and fact together: the one place where something is begun.
     fn settle(&mut self, now: Now) -> Vec<Effect> {
         match (&self.wish, self.fact) {
@@ -280,7 +271,9 @@ impl Supervisor {
                 let item = *item;
                 self.settle_down(item, due_mono_ms, now)
             }
-            (Wish::Like(item, _), Fact::Starting) if item.wanted == Wanted::Stopped => self.stop(Why::Operator, now),
+            (Wish::Like(item, _), Fact::Starting) if self.wanted(item) == Wanted::Stopped => {
+                self.stop(Why::Operator, now)
+            }
             (Wish::Like(..), Fact::Starting) => Vec::new(),
             (Wish::Like(item, _), Fact::Up { .. }) => {
                 let item = *item;
@@ -298,7 +291,7 @@ impl Supervisor {
         let signal_at = item.signal.map_or(Revision::ZERO, |order| order.revision);
         let mut changed = signal_at > self.record.signal_at;
         self.record.signal_at = self.record.signal_at.max(signal_at);
-        if item.wanted == Wanted::Stopped {
+        if self.wanted(&item) == Wanted::Stopped {
             changed |= self.stay_stopped(item, now);
             return if changed { vec![Effect::Save] } else { Vec::new() };
         }
@@ -367,7 +360,7 @@ impl Supervisor {
     }
 
     fn settle_up(&mut self, item: Item, now: Now) -> Vec<Effect> {
-        if item.wanted == Wanted::Stopped {
+        if self.wanted(&item) == Wanted::Stopped {
             return self.stop(Why::Operator, now);
         }
         let Some(live) = self.record.live else { return Vec::new() };
@@ -503,6 +496,10 @@ impl Supervisor {
     }
 
     fn cause(&self) -> Cause {
+        match (self.fact, &self.record.local_stop) {
+            (Fact::Down { .. } | Fact::Stopping { .. }, Some(stop)) => return Cause::StoppedLocally(stop.clone()),
+            (Fact::Unclear | Fact::Starting | Fact::Up { .. }, _) | (_, None) => {}
+        }
         match self.fact {
             Fact::Down { .. } if self.missing_spec().is_some() => Cause::SpecMissing,
             Fact::Stopping { stopping: Stopping { killed: true, .. }, .. } => Cause::KilledAfterGrace,

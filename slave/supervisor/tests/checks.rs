@@ -2,9 +2,9 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use minder_model::{
-    Cause, ExitStatus, Generation, Health, HostName, Incarnation, InstanceKey, InstanceStatus, Item, Millis,
-    OnUnhealthy, Phase, Probe, ProbeState, ProcessName, Ready, Restart, RestartPolicy, Revision, RunSpec, Signal, Spec,
-    Wanted,
+    Cause, ExitStatus, Generation, Health, HostName, Incarnation, InstanceKey, InstanceStatus, Item, LastOutput,
+    Millis, OnUnhealthy, Phase, Probe, ProbeState, ProcessName, Ready, Restart, RestartPolicy, Revision, RunSpec,
+    Signal, Spec, Wanted,
 };
 use minder_supervisor::{Effect, Ended, Event, Now, ProbeKind, Record, Supervisor};
 use proptest::prelude::*;
@@ -61,6 +61,7 @@ impl World {
                 restart_at: zero,
                 retry_at: zero,
                 signal: None,
+                start_at: zero,
             },
             run_spec,
             mono_ms: 0,
@@ -122,6 +123,7 @@ impl World {
                     self.questions.push((self.mono_ms + ANSWER_MS, incarnation, kind, number));
                 }
                 Effect::WakeAt(at) => self.wake_ms = Some(self.wake_ms.map_or(at, |before| before.min(at))),
+                Effect::Tell(_) => {}
                 Effect::Forget => unreachable!("it stays assigned"),
             }
         }
@@ -137,6 +139,8 @@ impl World {
             ended_at_ms: self.now().wall_ms,
             cpu_ms: 0,
             memory_peak_bytes: 0,
+            oom_kills: 0,
+            last_output: LastOutput::default(),
         }))
     }
 

@@ -2,8 +2,8 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use minder_model::{
-    Cause, ExitRecord, ExitStatus, Generation, Health, HostName, Incarnation, InstanceKey, Item, Millis, Phase, Probe,
-    ProcessName, Revision, RunSpec, Signal, Spec, StopStep, Wanted,
+    Cause, ExitRecord, ExitStatus, Generation, Health, HostName, Incarnation, InstanceKey, Item, LastOutput, Millis,
+    Phase, Probe, ProcessName, Revision, RunSpec, Signal, Spec, StopStep, Wanted,
 };
 use minder_supervisor::{Effect, Ended, Event, Now, ProbeKind, Record, Supervisor};
 
@@ -23,7 +23,7 @@ fn run_spec() -> RunSpec {
 fn item(wanted: Wanted) -> Item {
     let zero = Revision::ZERO;
     let spec = run_spec().digest();
-    Item { generation: Generation(1), spec, wanted, restart_at: zero, retry_at: zero, signal: None }
+    Item { generation: Generation(1), spec, wanted, restart_at: zero, retry_at: zero, signal: None, start_at: zero }
 }
 
 fn now(mono_ms: u64) -> Now {
@@ -57,7 +57,7 @@ fn said(effects: &[Effect]) -> Vec<String> {
         }
         Effect::KillTree { .. } => Some("kill".into()),
         Effect::WakeAt(at) => Some(format!("@{at}")),
-        Effect::Save | Effect::Spawn { .. } | Effect::Probe { .. } | Effect::Forget => None,
+        Effect::Save | Effect::Spawn { .. } | Effect::Probe { .. } | Effect::Tell(_) | Effect::Forget => None,
     };
     effects.iter().filter_map(short).collect()
 }
@@ -71,6 +71,8 @@ fn end(supervisor: &mut Supervisor, at: u64) -> ExitRecord {
         ended_at_ms: 2,
         cpu_ms: 0,
         memory_peak_bytes: 0,
+        oom_kills: 0,
+        last_output: LastOutput::default(),
     };
     supervisor.step(Event::Ended(ended), now(at));
     supervisor.record().exits.last().unwrap().clone()

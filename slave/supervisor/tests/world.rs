@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use minder_model::{
-    ExitStatus, Generation, HostName, Incarnation, InstanceKey, Item, Millis, Phase, ProcessName, Restart,
+    ExitStatus, Generation, HostName, Incarnation, InstanceKey, Item, LastOutput, Millis, Phase, ProcessName, Restart,
     RestartPolicy, Revision, RunSpec, Signal, SignalOrder, Spec, StartFailure, Wanted,
 };
 use minder_supervisor::{Effect, Ended, Event, Now, Record, Supervisor};
@@ -119,9 +119,8 @@ impl World {
                     assert!(at >= self.mono_ms, "a wake-up in the past");
                     self.wakes.insert(at);
                 }
-                Effect::Forget => {
-                    assert!(self.processes.values().all(|process| process.ended.is_some()));
-                }
+                Effect::Tell(_) => {}
+                Effect::Forget => assert!(self.processes.values().all(|process| process.ended.is_some())),
             }
         }
     }
@@ -152,6 +151,8 @@ impl World {
                         ended_at_ms: self.now().wall_ms,
                         cpu_ms: 0,
                         memory_peak_bytes: 0,
+                        oom_kills: 0,
+                        last_output: LastOutput::default(),
                     })
                 }
                 None if !process.told_slave => {
@@ -187,6 +188,8 @@ impl World {
                     ended_at_ms: now.wall_ms,
                     cpu_ms: 0,
                     memory_peak_bytes: 0,
+                    oom_kills: 0,
+                    last_output: LastOutput::default(),
                 }),
             };
             if let Some(process) = self.processes.get_mut(&incarnation) {
@@ -214,6 +217,7 @@ impl World {
                 restart_at: Revision::ZERO,
                 retry_at: Revision::ZERO,
                 signal: None,
+                start_at: Revision::ZERO,
             },
             |(item, _)| *item,
         );

@@ -4,12 +4,15 @@
 
 mod at_most_one;
 mod checks;
+mod exits;
 mod fence;
 mod files;
 mod hooks;
 mod life;
+mod local;
 mod logs;
 mod many;
+mod resources;
 mod stage;
 mod stop;
 mod takeover;

@@ -70,3 +70,25 @@ async fn two_hundred_start_at_once_and_the_slave_stays_small() {
     took.sort_unstable();
     println!("assignment sent to a reported pid: median {:.1?}, worst {:.1?}", took[10], took[19]);
 }
+
+/// More end at once than the slave takes note of in one turn.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_is_forgotten_among_eight_hundred_that_end_together() {
+    const COUNT: u32 = 800;
+    let mut stage = Stage::set().await;
+    stage.open(1).await;
+    let many = spec("many", "/bin/sleep", &["1000"]).resolve(&host());
+    let all = |assignment: &mut Assignment, wanted: Wanted| {
+        for index in 1..=COUNT {
+            let key = InstanceKey::new(many.spec().name.clone(), index);
+            assignment.items.insert(key, item(many.digest(), wanted));
+        }
+    };
+    let of_phase = |stage: &Stage, phase| stage.seen.values().filter(|status| status.phase() == phase).count();
+    stage.want(&[&many], |assignment| all(assignment, Wanted::Running)).await;
+    stage.until("all run", |stage| (of_phase(stage, v1::Phase::Running) == COUNT as usize).then_some(())).await;
+    stage.want(&[], |assignment| all(assignment, Wanted::Stopped)).await;
+    stage.until("all are stopped", |stage| (of_phase(stage, v1::Phase::Stopped) == COUNT as usize).then_some(())).await;
+    let late = stage.seen.values().filter(|status| status.exits.iter().any(|exit| exit.killed_after_grace)).count();
+    assert_eq!(late, 0, "an end was not taken note of in time");
+}

@@ -95,7 +95,11 @@ pub struct Stage {
     pub seen: BTreeMap<String, v1::InstanceStatus>,
     pub machine: Option<v1::MachineUsage>,
     pub events: Vec<v1::SlaveEvent>,
+    /// Incarnations whose exits each report of this session told.
+    pub exits_told: Vec<Vec<u64>>,
     pub pushed: mpsc::Receiver<v1::LogPush>,
+    /// What the slave said of its machine when it came last.
+    pub facts: v1::MachineFacts,
     /// What the slave was last made to hold.
     pub held: Assignment,
 }
@@ -135,7 +139,9 @@ impl Stage {
             seen: BTreeMap::new(),
             machine: None,
             events: Vec::new(),
+            exits_told: Vec::new(),
             pushed,
+            facts: v1::MachineFacts::default(),
             held: Assignment::empty(host()),
         };
         stage.start_slave();
@@ -205,6 +211,7 @@ impl Stage {
             v1::Role { leader: true, term, managers: vec![self.address.clone()], leader_address: self.address.clone() };
         self.say(ToSlave::Role(role)).await;
         let hello = self.hear(|message| if let FromSlave::Hello(hello) = message { Some(hello) } else { None }).await;
+        self.facts = hello.facts.clone().unwrap_or_default();
         let reply = v1::HelloReply { cluster_id: cluster.into(), ..Default::default() };
         self.say(ToSlave::Hello(reply)).await;
         hello
@@ -250,9 +257,11 @@ impl Stage {
             FromSlave::Report(report) => {
                 if report.full {
                     self.seen.clear();
+                    self.exits_told.clear();
                 }
                 for status in &report.statuses {
-                    self.seen.insert(format!("{}:{}", status.process, status.index), status.clone());
+                    self.exits_told.push(status.exits.iter().map(|exit| exit.incarnation).collect());
+                    self.see(status.clone());
                 }
                 for gone in &report.gone {
                     self.seen.remove(&if gone.contains(':') { gone.clone() } else { format!("{gone}:1") });
@@ -263,6 +272,23 @@ impl Stage {
             FromSlave::Hello(_) | FromSlave::Refused(_) | FromSlave::SpecsWanted(_) => {}
         }
         message
+    }
+
+    /// Takes a status in as a manager does.
+    fn see(&mut self, mut status: v1::InstanceStatus) {
+        let key = format!("{}:{}", status.process, status.index);
+        if status.exits_added {
+            let before = self.seen.get(&key).map(|before| before.exits.clone()).unwrap_or_default();
+            let added = std::mem::replace(&mut status.exits, before);
+            status.exits.extend(added);
+            let kept = status.exits.len().saturating_sub(minder_model::EXITS_KEPT_MAX);
+            status.exits.drain(..kept);
+            let old = status.exits.len().saturating_sub(minder_model::EXITS_WITH_OUTPUT_MAX);
+            for exit in &mut status.exits[..old] {
+                (exit.last_stdout, exit.last_stderr) = Default::default();
+            }
+        }
+        self.seen.insert(key, status);
     }
 
     pub async fn assign(&mut self, nonce: u64, assignment: &Assignment, base: Option<&Assignment>, specs: &[&RunSpec]) {
@@ -404,5 +430,5 @@ pub fn spec(name: &str, command: &str, args: &[&str]) -> Spec {
 
 pub fn item(spec: Digest, wanted: Wanted) -> Item {
     let zero = Revision::ZERO;
-    Item { generation: Generation(1), spec, wanted, restart_at: zero, retry_at: zero, signal: None }
+    Item { generation: Generation(1), spec, wanted, restart_at: zero, retry_at: zero, signal: None, start_at: zero }
 }

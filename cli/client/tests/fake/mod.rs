@@ -379,6 +379,10 @@ fn host() -> v1::Host {
             architecture: "x86_64".into(),
             slave_version: "0.1.0".into(),
             supervision: v1::SupervisionLevel::Cgroup.into(),
+            limits: vec![
+                v1::LimitSupport { resource: "memory".into(), missing: String::new() },
+                v1::LimitSupport { resource: "cpu".into(), missing: "no cpu controller on this host".into() },
+            ],
             ..Default::default()
         }),
         usage: Some(v1::MachineUsage {

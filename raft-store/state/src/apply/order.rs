@@ -56,9 +56,9 @@ fn tell_instance(writer: &mut Writer<'_>, instance: &InstanceRef, kind: OrderKin
     let now = writer.index;
     let item = match kind {
         // Starting what is given up or has ended means trying again, as with supervisorctl and systemctl.
-        OrderKind::Start => Item { wanted: Wanted::Running, retry_at: now, ..before },
+        OrderKind::Start => Item { wanted: Wanted::Running, retry_at: now, start_at: now, ..before },
         OrderKind::Stop => Item { wanted: Wanted::Stopped, ..before },
-        OrderKind::Restart => Item { wanted: Wanted::Running, restart_at: now, retry_at: now, ..before },
+        OrderKind::Restart => Item { wanted: Wanted::Running, restart_at: now, retry_at: now, start_at: now, ..before },
         OrderKind::Retry => Item { retry_at: now, ..before },
         OrderKind::Signal(signal) => Item { signal: Some(SignalOrder { revision: now, signal }), ..before },
     };

@@ -74,6 +74,7 @@ fn new_item(record: &ProcessRecord, spec: minder_model::Digest) -> Item {
         restart_at: Revision::ZERO,
         retry_at: Revision::ZERO,
         signal: None,
+        start_at: Revision::ZERO,
     }
 }
 

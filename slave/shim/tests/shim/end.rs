@@ -242,3 +242,25 @@ fn marked(mark: &str) -> Vec<u32> {
     })
     .collect()
 }
+
+/// A kernel that compares the kill counters of two different groups ends every child that is born into a group by a
+/// parent from a group which was killed in before.
+#[test]
+fn a_program_runs_in_its_cgroup_although_its_shims_was_killed_in() {
+    let Some(group) = is_root().then(|| cgroup("killed-in")).flatten() else {
+        eprintln!("skipped: no cgroup v2 that this user may use");
+        return;
+    };
+    fs::write(group.join("cgroup.kill"), "1").unwrap();
+    let leaf = group.join("leaf");
+    fs::create_dir(&leaf).unwrap();
+    let mut launch = shell("exec sleep 50");
+    launch.cgroup = leaf.as_os_str().as_encoded_bytes().to_vec();
+    let mut shim = Shim::start_in(launch, &group);
+    let record = shim.until_running();
+    assert_eq!(fs::read_to_string(leaf.join("cgroup.procs")).unwrap().trim(), record.main_pid.to_string());
+    shim.send(Request::Signal { signal: libc::SIGTERM, scope: Scope::Main });
+    assert_eq!(shim.until_over().end, End::Signal(15, false));
+    shim.release();
+    wait_for("empty groups", || fs::remove_dir(&leaf).and_then(|()| fs::remove_dir(&group)).ok());
+}

@@ -82,6 +82,16 @@ impl Shim {
         })
     }
 
+    /// The same, by a process that has entered a cgroup.
+    pub fn start_in(launch: Launch, cgroup: &Path) -> Self {
+        Self::start_by(launch, |folder| {
+            let script = "echo $$ > \"$1\"/cgroup.procs && exec \"$0\" \"$2\"";
+            let mut shell = Command::new("/bin/sh");
+            shell.args(["-c", script, env!("CARGO_BIN_EXE_minder-shim")]).arg(cgroup).arg(folder);
+            shell.stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap()
+        })
+    }
+
     fn start_by(mut launch: Launch, spawn: impl FnOnce(&Path) -> Child) -> Self {
         let folder = tempfile::tempdir().unwrap();
         if launch.log_directory.is_empty() {

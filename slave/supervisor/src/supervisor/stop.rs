@@ -74,7 +74,7 @@ impl Supervisor {
         effects
     }
 
-    fn stop_spec(&self) -> Stop {
+    pub(super) fn stop_spec(&self) -> Stop {
         self.live_spec.as_ref().map_or_else(Stop::default, |spec| spec.spec().stop.clone())
     }
 }
