@@ -154,6 +154,7 @@ prop_compose! {
         (health, ready) in (option::of(health()), option::of(ready())),
         start_timeout in some_time(),
         hooks in hooks(),
+        order in any::<(bool, bool)>(),
         env_files in vec(".{0,6}", 0..3),
         files in vec((".{0,6}", ".{0,6}", option::of(".{0,4}"), option::of(".{0,4}"), any::<bool>()), 0..3),
         resources in option::of(any::<(Option<u64>, Option<u32>, Option<u32>)>()),
@@ -182,6 +183,8 @@ prop_compose! {
             health,
             ready,
             hooks,
+            after: order.0.then(|| ProcessName::new("db").unwrap()).into_iter().collect(),
+            requires: order.1.then(|| ProcessName::new("net").unwrap()).into_iter().collect(),
             no_new_privileges: !env_files.is_empty(),
             env_files,
             files: files

@@ -32,10 +32,10 @@ impl Events {
         Self { ring: Mutex::new(Ring { sequence, events: VecDeque::new() }), newest: watch::channel(sequence).0 }
     }
 
-    /// Notes that an instance's phase is another one, or that its health check turned.
+    /// Notes that an instance's phase is another one, that its health check turned, or that it begins to wait for others.
     pub fn phase_changed(&self, before: &InstanceStatus, after: &InstanceStatus) {
         let same_phase = before.phase == after.phase && before.incarnation == after.incarnation;
-        if same_phase && is_unhealthy(before) == is_unhealthy(after) {
+        if same_phase && is_unhealthy(before) == is_unhealthy(after) && waits(before) == waits(after) {
             return;
         }
         self.push(v1::SlaveEvent {
@@ -123,10 +123,15 @@ fn sentence(before: &InstanceStatus, status: &InstanceStatus) -> String {
         Phase::Stopping => format!("stopping {}", status.cause),
         Phase::Stopped | Phase::Pending if !stop.is_empty() => stop,
         Phase::Stopped => format!("stopped {cause}"),
+        Phase::Pending if !cause.is_empty() => format!("pending: {cause}"),
         Phase::Pending | Phase::Lost | Phase::Unknown => status.phase.word().to_lowercase(),
     }
 }
 
 fn is_unhealthy(status: &InstanceStatus) -> bool {
     status.health.as_ref().is_some_and(|health| health.state == ProbeState::Failing)
+}
+
+fn waits(status: &InstanceStatus) -> bool {
+    matches!(status.cause, Cause::Waiting(_))
 }

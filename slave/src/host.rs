@@ -5,6 +5,7 @@ mod effects;
 mod end;
 mod hooks;
 mod local;
+mod order;
 mod probes;
 mod takeover;
 
@@ -426,7 +427,8 @@ impl Host {
     }
 
     /// One sync for everything, then everything that waited for it.
-    fn finish_turn(&mut self, owed: Owed) -> io::Result<()> {
+    fn finish_turn(&mut self, mut owed: Owed) -> io::Result<()> {
+        self.keep_order(&mut owed);
         tokio::task::block_in_place(|| self.ledger.save())?;
         // What is to run comes first, clearing away after it: somebody waits for the one and nobody for the other.
         for (key, effect) in owed {

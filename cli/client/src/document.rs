@@ -10,7 +10,7 @@ mod source;
 
 use std::{collections::BTreeMap, path::Path};
 
-use minder_model::{Spec, check_spec};
+use minder_model::{FieldError, Spec, check_order, check_spec};
 
 pub use complaint::{Complaint, Complaints};
 pub use note::program_spec;
@@ -62,15 +62,17 @@ fn collect(text: &source::Text, specs: &mut Vec<Found>, complaints: &mut Vec<Com
         Ok(found) => {
             for (path, spec) in found {
                 if let Err(errors) = check_spec(&spec) {
-                    complaints.extend(errors.0.into_iter().map(|error| {
-                        let field = error.path.strip_prefix("spec.").unwrap_or(&error.path);
-                        Complaint::new(&text.name, None, complaint::join(&path, field), error.message)
-                    }));
+                    complaints.extend(errors.0.into_iter().map(|error| field_complaint(&text.name, &path, error)));
                 }
                 specs.push(Found { spec, file: text.name.clone(), path });
             }
         }
     }
+}
+
+fn field_complaint(file: &str, path: &str, error: FieldError) -> Complaint {
+    let field = error.path.strip_prefix("spec.").unwrap_or(&error.path);
+    Complaint::new(file, None, complaint::join(path, field), error.message)
 }
 
 fn finish(found: Vec<Found>, mut complaints: Vec<Complaint>) -> Result<Vec<Spec>, Complaints> {
@@ -82,9 +84,9 @@ fn finish(found: Vec<Found>, mut complaints: Vec<Complaint>) -> Result<Vec<Spec>
             complaints.push(Complaint::new(&one.file, None, complaint::join(&one.path, "name"), message));
         }
     }
-    if complaints.is_empty() {
-        Ok(found.into_iter().map(|one| one.spec).collect())
-    } else {
-        Err(Complaints(complaints))
-    }
+    let (specs, places): (Vec<Spec>, Vec<(String, String)>) =
+        found.into_iter().map(|one| (one.spec, (one.file, one.path))).unzip();
+    let ring = |(at, error): (usize, FieldError)| field_complaint(&places[at].0, &places[at].1, error);
+    complaints.extend(check_order(&specs).into_iter().map(ring));
+    if complaints.is_empty() { Ok(specs) } else { Err(Complaints(complaints)) }
 }

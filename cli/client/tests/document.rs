@@ -97,6 +97,12 @@ fn bad_input_is_refused_by_file_line_and_field() {
             "name = \"a\"\ncommand = \"x\"\n[[files]]\npath = \"../x\"\ncontent = \"\"\n",
             "a.toml: files[0].path: \"../x\" is no path in the folder of files: ",
         ),
+        (
+            "a.yaml",
+            "- {name: a, command: x, after: [b]}\n- {name: b, command: x, requires: [c, a]}\n",
+            "a.yaml: [0].after[0]: a waits for b, which waits for it: none would ever start",
+        ),
+        ("a.yaml", "name: a\ncommand: x\nrequires: [a]\n", "a.yaml: requires[0]: a cannot wait for itself"),
         ("a.yaml", "name: a/b\ncommand: x\n", "a.yaml:1: name: \"a/b\" is no process name"),
         ("a.yaml", "name: a\n command: x\n", "a.yaml:2"),
         ("a.yaml", "just words\n", "a.yaml: is a single value; write one process"),

@@ -2,7 +2,9 @@
 
 use alloc::{format, string::String, vec::Vec};
 
-use minder_model::{InstanceRef, InstanceStatus, Item, Millis, OwedWhy, Phase, ProbeState, ProbeStatus, Spec, Wanted};
+use minder_model::{
+    Cause, InstanceRef, InstanceStatus, Item, Millis, OwedWhy, Phase, ProbeState, ProbeStatus, Spec, Wanted,
+};
 
 use crate::view::Shown;
 
@@ -114,6 +116,9 @@ fn next_step(
         (Phase::Pending, _) if shown.owed == "assign" => {
             String::from("Next: its slave gets the assignment as soon as it is connected.")
         }
+        (Phase::Pending, _) if status.is_some_and(|status| matches!(status.cause, Cause::Waiting(_))) => String::from(
+            "Next: it starts as soon as it need not wait; `after` and `requires` of its spec say what comes first.",
+        ),
         (Phase::Running, _) if shown.owed == "ready" => {
             String::from("Next: it is READY as soon as its ready check passes; it is not restarted for it.")
         }
@@ -124,13 +129,13 @@ fn next_step(
 
 #[cfg(test)]
 mod tests {
-    use minder_model::{Cause, Digest, Generation, HostName, Incarnation, InstanceKey, ProcessName, Revision, Wanted};
+    use minder_model::{Digest, Generation, HostName, Incarnation, InstanceKey, ProcessName, Revision, Wanted};
 
     use super::*;
     use crate::{condition::Condition, view::show};
 
     #[test]
-    fn checks_are_explained_while_the_process_can_be_seen() {
+    fn checks_are_explained_while_the_process_can_be_seen_and_what_it_waits_for() {
         let key = InstanceKey::parse("app").unwrap();
         let zero = Revision::ZERO;
         let item = Item {
@@ -182,5 +187,16 @@ mod tests {
         );
         assert!(seen.ends_with("it is not restarted for it."), "{seen}");
         assert!(!explained(Condition::Lost).contains("ready check"));
+
+        let waiting = InstanceStatus {
+            phase: Phase::Pending,
+            cause: Cause::Waiting(String::from("waits for db, which is not assigned to this host")),
+            ready: None,
+            ..status.clone()
+        };
+        let shown = show(&item, Some(&waiting), Condition::Connected, true, true, None, true);
+        let seen = explain(&instance, &item, Some(&waiting), &spec, &shown, &[], 15_000).join("\n");
+        assert!(seen.contains("Reason: waits for db, which is not assigned to this host."), "{seen}");
+        assert!(seen.contains("Next: it starts as soon as it need not wait"), "{seen}");
     }
 }

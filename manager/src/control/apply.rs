@@ -1,6 +1,6 @@
 //! Writing and forgetting processes.
 
-use minder_model::{APPLY_SPECS_MAX, FieldErrors, check_spec, warnings};
+use minder_model::{APPLY_SPECS_MAX, FieldErrors, check_order, check_spec, warnings};
 use minder_proto::{convert, v1};
 use minder_state::Command;
 use tonic::Status;
@@ -25,6 +25,9 @@ pub async fn apply(core: &Core, request: v1::ApplyRequest) -> Result<v1::WriteRe
         let spec = convert::spec::spec_from_wire(spec).map_err(refused)?;
         check_spec(&spec).map_err(refused)?;
         specs.push(spec);
+    }
+    if let Some((at, error)) = check_order(&specs).into_iter().next() {
+        return Err(Status::invalid_argument(format!("specs[{at}] ({}): {error}", specs[at].name)));
     }
     let found: Vec<String> = specs
         .iter()

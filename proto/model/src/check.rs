@@ -1,10 +1,14 @@
 //! What a spec must satisfy beyond its types. Every complaint names the field by its path and says what is allowed.
 
 mod field_error;
+mod order;
 
 use alloc::{collections::BTreeMap, format, string::String, vec::Vec};
 
-pub use self::field_error::{FieldError, FieldErrors};
+pub use self::{
+    field_error::{FieldError, FieldErrors},
+    order::{check_order, ring, said},
+};
 use crate::{
     duration::Millis,
     limits::*,
@@ -168,6 +172,7 @@ pub fn check_spec(spec: &Spec) -> Result<(), FieldErrors> {
     check_policies(&mut check, spec);
     check_probes(&mut check, spec);
     check_hooks(&mut check, spec);
+    order::check_names(&mut check, spec);
     let files: usize = spec.files.iter().map(|file| file.content.len()).sum();
     let size = encode(spec).len() - files;
     check.that(size <= SPEC_BYTES_MAX, "name", || {

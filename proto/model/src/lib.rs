@@ -26,7 +26,10 @@ mod stored;
 mod utc;
 
 pub use assignment::{Assignment, AssignmentDelta, DeltaError, Item, LocalStop, SignalOrder, Wanted};
-pub use check::{FieldError, FieldErrors, check_labels, check_spec, warnings};
+pub use check::{
+    FieldError, FieldErrors, check_labels, check_order, check_spec, ring as order_ring, said as order_ring_said,
+    warnings,
+};
 pub use digest::Digest;
 pub use duration::Millis;
 pub use exits::{exits_added, note_exit};

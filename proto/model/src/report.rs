@@ -188,6 +188,9 @@ pub enum Cause {
     /// Somebody stopped it on its machine, past the managers.
     #[n(40)]
     StoppedLocally(#[n(0)] LocalStop),
+    /// The order on its host has it wait; the sentence says for what.
+    #[n(50)]
+    Waiting(#[n(0)] String),
 }
 
 impl fmt::Display for Cause {
@@ -203,7 +206,7 @@ impl fmt::Display for Cause {
             Self::KilledAfterGrace => f.write_str("did not stop in time, killed"),
             Self::TakenOver => f.write_str("taken over"),
             Self::SpecMissing => f.write_str("waiting for its spec"),
-            Self::Unhealthy(sentence) => f.write_str(sentence),
+            Self::Unhealthy(sentence) | Self::Waiting(sentence) => f.write_str(sentence),
             Self::NotReady(answer) if answer.is_empty() => f.write_str("not ready yet"),
             Self::NotReady(answer) => write!(f, "not ready: {answer}"),
             Self::StoppedLocally(stop) => write!(f, "{stop}"),

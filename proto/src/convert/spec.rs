@@ -27,6 +27,8 @@ pub fn spec_from_wire(wire: v1::ProcessSpec) -> Result<Spec, FieldErrors> {
         .enumerate()
         .filter_map(|(at, host)| errors.note(&format!("hosts[{at}]"), HostName::new(host.clone())));
     let hosts: Vec<HostName> = hosts.collect();
+    let after = names_from_wire(&mut errors, "after", wire.after);
+    let requires = names_from_wire(&mut errors, "requires", wire.requires);
     let overrides = overrides_from_wire(&mut errors, wire.overrides);
     let restart = restart_from_wire(&mut errors, wire.restart.unwrap_or_default());
     let stop = stop_from_wire(&mut errors, wire.stop.unwrap_or_default());
@@ -66,6 +68,8 @@ pub fn spec_from_wire(wire: v1::ProcessSpec) -> Result<Spec, FieldErrors> {
             health,
             ready,
             hooks: hooks_from_wire(wire.hooks.unwrap_or_default()),
+            after,
+            requires,
             files: wire.files.into_iter().map(file_from_wire).collect(),
             no_new_privileges: wire.no_new_privileges,
             resources: wire.resources.map(|resources| Resources {
@@ -113,6 +117,8 @@ pub fn spec_to_wire(spec: &Spec) -> v1::ProcessSpec {
         health: spec.health.as_ref().map(health_to_wire),
         ready: spec.ready.as_ref().map(ready_to_wire),
         hooks: Some(hooks_to_wire(&spec.hooks)),
+        after: spec.after.iter().map(ToString::to_string).collect(),
+        requires: spec.requires.iter().map(ToString::to_string).collect(),
         files: spec.files.iter().map(file_to_wire).collect(),
         no_new_privileges: spec.no_new_privileges,
         resources: spec.resources.map(|resources| v1::ResourcesSpec {
@@ -139,6 +145,11 @@ impl Errors {
 
 fn millis(wire: Option<u64>, default: Millis) -> Millis {
     wire.map_or(default, Millis)
+}
+
+fn names_from_wire(errors: &mut Errors, path: &str, wire: Vec<String>) -> Vec<ProcessName> {
+    let named = |(at, name)| errors.note(&format!("{path}[{at}]"), ProcessName::new(name));
+    wire.into_iter().enumerate().filter_map(named).collect()
 }
 
 fn overrides_from_wire(errors: &mut Errors, wire: BTreeMap<String, v1::HostOverride>) -> BTreeMap<HostName, Override> {
@@ -355,6 +366,8 @@ mod tests {
         spec.daemon = Some(Daemon { pid_file: Some("/run/x".into()), launch_timeout: Millis(7) });
         spec.logs = Logs { max_size: Bytes(5000), max_files: 2, on_full: LogFull::Block, combine: true };
         spec.nice = Some(-3);
+        spec.after = vec![ProcessName::new("db").unwrap()];
+        spec.requires = vec![ProcessName::new("net").unwrap()];
         spec.resources = Some(Resources { memory: Some(Bytes(1 << 20)), cpu: Some(Cores(1_500)), pids: None });
         assert_eq!(spec_from_wire(spec_to_wire(&spec)).unwrap(), spec);
     }

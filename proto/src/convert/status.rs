@@ -175,6 +175,7 @@ pub fn cause_to_wire(cause: &Cause) -> v1::Cause {
         Cause::SpecMissing => Kind::SpecMissing(true),
         Cause::Unhealthy(sentence) => Kind::Unhealthy(sentence.clone()),
         Cause::NotReady(answer) => Kind::NotReady(answer.clone()),
+        Cause::Waiting(sentence) => Kind::Waiting(sentence.clone()),
         Cause::StoppedLocally(stop) => {
             Kind::StoppedLocally(v1::LocalStop { by: stop.by.clone(), at_ms: stop.at_ms, start_at: stop.start_at.0 })
         }
@@ -202,6 +203,7 @@ pub fn cause_from_wire(wire: v1::Cause) -> Result<Cause, StatusError> {
         Some(Kind::SpecMissing(_)) => Cause::SpecMissing,
         Some(Kind::Unhealthy(sentence)) => Cause::Unhealthy(sentence),
         Some(Kind::NotReady(answer)) => Cause::NotReady(answer),
+        Some(Kind::Waiting(sentence)) => Cause::Waiting(sentence),
         Some(Kind::StoppedLocally(stop)) => {
             Cause::StoppedLocally(LocalStop { by: stop.by, at_ms: stop.at_ms, start_at: Revision(stop.start_at) })
         }
@@ -474,6 +476,7 @@ mod tests {
             Cause::SpecMissing,
             Cause::Unhealthy("health check failed".into()),
             Cause::NotReady("refused".into()),
+            Cause::Waiting("waits for db".into()),
             Cause::StoppedLocally(LocalStop { by: "ann".into(), at_ms: 7, start_at: Revision(3) }),
         ] {
             assert_eq!(cause_from_wire(cause_to_wire(&cause)).unwrap(), cause);

@@ -76,6 +76,19 @@ pub enum Event {
     },
     /// A time that [`Effect::WakeAt`] asked for may have come.
     Timer,
+    /// Others of its host come after it, or none do: while they do it asks before it stops.
+    Needed(bool),
+    /// The answer of its host's order to what it asks; see [`crate::keep_order`].
+    Gate(Gate),
+}
+
+/// Whether it is an instance's turn.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Gate {
+    /// It may start or stop, in this step.
+    Open,
+    /// It waits, for what the sentence says.
+    Wait(String),
 }
 
 /// Which of its two checks a question belongs to.

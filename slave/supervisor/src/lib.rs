@@ -11,11 +11,13 @@ extern crate alloc;
 
 mod event;
 mod exit;
+mod order;
 mod record;
 mod restart;
 mod supervisor;
 mod watch;
 
-pub use event::{Effect, Ended, Event, LocalOrder, LocalRefusal, Now, ProbeKind};
+pub use event::{Effect, Ended, Event, Gate, LocalOrder, LocalRefusal, Now, ProbeKind};
+pub use order::{Standing, keep_order};
 pub use record::{Live, Outcome, Record, Unhealthy};
 pub use supervisor::Supervisor;

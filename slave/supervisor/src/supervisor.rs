@@ -1,6 +1,7 @@
 //! The state machine. Facts come in by events; `settle` compares them with the wish and says what to do next.
 
 mod checks;
+mod gate;
 mod local;
 mod stop;
 
@@ -11,7 +12,7 @@ use minder_model::{
     note_exit,
 };
 
-use self::{checks::Checks, stop::Stopping};
+use self::{checks::Checks, gate::Place, stop::Stopping};
 use crate::{
     event::{Effect, Ended, Event, Now, ProbeKind},
     exit::HowEnded,
@@ -28,6 +29,7 @@ pub struct Supervisor {
     /// What the live incarnation runs, for its policies; absent when the slave lost it.
     live_spec: Option<RunSpec>,
     checks: Checks,
+    place: Place,
     /// Since when no process of the live incarnation is left: there is nothing to do to it any more.
     left_mono_ms: Option<u64>,
 }
@@ -82,6 +84,7 @@ impl Supervisor {
             fact: Fact::Down { due_mono_ms: Some(0) },
             live_spec: None,
             checks: Checks::default(),
+            place: Place::default(),
             left_mono_ms: None,
         }
     }
@@ -93,7 +96,7 @@ impl Supervisor {
             Some(_) => Fact::Unclear,
             None => Fact::Down { due_mono_ms: restart::due(&record, now) },
         };
-        Self { record, wish: Wish::Unsaid, fact, live_spec: None, checks: Checks::default(), left_mono_ms: None }
+        Self { fact, ..Self::new(record) }
     }
 
     /// What must be made durable on [`Effect::Save`].
@@ -116,6 +119,7 @@ impl Supervisor {
 
     /// Takes one event; gives what to do, in order.
     pub fn step(&mut self, event: Event, now: Now) -> Vec<Effect> {
+        self.place.begin();
         let mut effects = match event {
             Event::Assigned { item, run_spec } => {
                 let spec = run_spec.map(|run_spec| Box::new(WishSpec { launch: run_spec.launch_digest(), run_spec }));
@@ -145,9 +149,18 @@ impl Supervisor {
                 Vec::new()
             }
             Event::Local { order, by } => self.on_local(order, by, now),
+            Event::Needed(is_needed) => {
+                self.place.is_needed = is_needed;
+                Vec::new()
+            }
+            Event::Gate(gate) => {
+                self.place.answer(gate, now);
+                Vec::new()
+            }
             Event::Timer => Vec::new(),
         };
         effects.extend(self.settle(now));
+        self.place.end();
         effects
     }
 
@@ -266,14 +279,12 @@ impl Supervisor {
             (_, Fact::Unclear) => Vec::new(),
             (_, Fact::Stopping { .. }) => self.settle_stopping(now),
             (Wish::Gone, Fact::Down { .. }) => vec![Effect::Forget],
-            (Wish::Gone, Fact::Up { .. } | Fact::Starting) => self.stop(Why::Operator, now),
+            (Wish::Gone, Fact::Up { .. } | Fact::Starting) => self.stop_in_order(now),
             (Wish::Like(item, _), Fact::Down { due_mono_ms }) => {
                 let item = *item;
                 self.settle_down(item, due_mono_ms, now)
             }
-            (Wish::Like(item, _), Fact::Starting) if self.wanted(item) == Wanted::Stopped => {
-                self.stop(Why::Operator, now)
-            }
+            (Wish::Like(item, _), Fact::Starting) if self.wanted(item) == Wanted::Stopped => self.stop_in_order(now),
             (Wish::Like(..), Fact::Starting) => Vec::new(),
             (Wish::Like(item, _), Fact::Up { .. }) => {
                 let item = *item;
@@ -308,14 +319,17 @@ impl Supervisor {
             let wake = due_mono_ms.map(Effect::WakeAt);
             return changed.then_some(Effect::Save).into_iter().chain(wake).collect();
         }
+        let spec = match &self.wish {
+            Wish::Like(_, Some(spec)) => Some(WishSpec::clone(spec)),
+            Wish::Like(_, None) | Wish::Unsaid | Wish::Gone => None,
+        };
+        let Some(spec) = spec.filter(|_| self.may_start()) else {
+            return if changed { vec![Effect::Save] } else { Vec::new() };
+        };
         // A start after a stop is an operator's word as well.
         if retried || ordered || other_spec || self.record.outcome == Outcome::Stopped {
             self.forget_restarts();
         }
-        let Wish::Like(_, Some(spec)) = &self.wish else {
-            return if changed { vec![Effect::Save] } else { Vec::new() };
-        };
-        let spec = WishSpec::clone(spec);
         self.start(item, spec, now)
     }
 
@@ -361,7 +375,7 @@ impl Supervisor {
 
     fn settle_up(&mut self, item: Item, now: Now) -> Vec<Effect> {
         if self.wanted(&item) == Wanted::Stopped {
-            return self.stop(Why::Operator, now);
+            return self.stop_in_order(now);
         }
         let Some(live) = self.record.live else { return Vec::new() };
         // What cannot be started again yet is not stopped: without its spec it goes on as it is.
@@ -468,6 +482,7 @@ impl Supervisor {
             restarts: self.record.restarts,
             restarts_in_window: restart::in_window(&self.record, &self.restart_policy(), now.wall_ms),
             next_start_ms: match (self.fact, self.record.outcome) {
+                _ if self.waits_to_start() => 0,
                 (Fact::Down { .. }, Outcome::Backoff(at) | Outcome::Fatal(at)) => at,
                 _ => 0,
             },
@@ -482,6 +497,7 @@ impl Supervisor {
 
     fn phase(&self) -> Phase {
         match (self.fact, self.record.outcome) {
+            _ if self.waits_to_start() => Phase::Pending,
             (Fact::Unclear, _) => Phase::Unknown,
             (Fact::Starting | Fact::Up { .. }, _) if self.left_mono_ms.is_some() => Phase::Stopping,
             (Fact::Starting | Fact::Up { healthy: false, .. }, _) => Phase::Starting,
@@ -496,6 +512,9 @@ impl Supervisor {
     }
 
     fn cause(&self) -> Cause {
+        if let Some((sentence, _)) = self.place.waits() {
+            return Cause::Waiting(sentence.clone());
+        }
         match (self.fact, &self.record.local_stop) {
             (Fact::Down { .. } | Fact::Stopping { .. }, Some(stop)) => return Cause::StoppedLocally(stop.clone()),
             (Fact::Unclear | Fact::Starting | Fact::Up { .. }, _) | (_, None) => {}

@@ -12,6 +12,7 @@ mod life;
 mod local;
 mod logs;
 mod many;
+mod order;
 mod resources;
 mod stage;
 mod stop;

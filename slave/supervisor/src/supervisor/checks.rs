@@ -175,8 +175,17 @@ impl Supervisor {
         }
     }
 
+    /// It runs, and is ready where it has a ready check.
+    pub(super) fn is_up(&self) -> bool {
+        let runs = matches!(self.fact, Fact::Up { healthy: true, .. }) && self.left_mono_ms.is_none();
+        runs && (self.rules(ProbeKind::Ready).is_none() || self.checks.ready.watch.passes())
+    }
+
     /// In its phase since: of a running one, since its ready check last turned.
     pub(super) fn since_ms(&self) -> u64 {
+        if let Some((_, since_ms)) = self.place.waits().filter(|_| self.waits_to_start()) {
+            return *since_ms;
+        }
         let turned = match self.fact {
             Fact::Up { healthy: true, .. } => self.checked(ProbeKind::Ready).map_or(0, |ready| ready.since_ms),
             Fact::Up { .. } | Fact::Down { .. } | Fact::Unclear | Fact::Starting | Fact::Stopping { .. } => 0,
