@@ -114,6 +114,8 @@ pub enum Command {
     /// Restart the selected instances, or start those that are stopped
     Restart(commands::order::Order),
     Signal(commands::order::Signal),
+    /// Have the selected instances read their configuration again, as `reload` in their specs says
+    Reload(commands::order::Order),
     /// Try again now what is FATAL or EXITED, with its restart count cleared
     Retry(commands::order::Order),
     #[command(visible_alias = "ls")]

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 
 use minder_model::{
     Bytes, Cores, Daemon, File, Health, Hook, Hooks, HostName, Limit, LogFull, Logs, Millis, OnUnhealthy, Override,
-    Probe, ProcessName, Ready, Resources, Restart, RestartPolicy, Signal, Spec, Start, Stop, StopScope, StopStep,
+    Probe, ProcessName, Ready, Reload, Resources, Restart, RestartPolicy, Signal, Spec, Start, Stop, StopScope,
+    StopStep,
 };
 use minder_proto::{
     convert::spec::{spec_from_wire, spec_to_wire},
@@ -155,6 +156,7 @@ prop_compose! {
         start_timeout in some_time(),
         hooks in hooks(),
         order in any::<(bool, bool)>(),
+        reload in option::of(vec(".{0,6}", 0..3)),
         env_files in vec(".{0,6}", 0..3),
         files in vec((".{0,6}", ".{0,6}", option::of(".{0,4}"), option::of(".{0,4}"), any::<bool>()), 0..3),
         resources in option::of(any::<(Option<u64>, Option<u32>, Option<u32>)>()),
@@ -183,6 +185,7 @@ prop_compose! {
             health,
             ready,
             hooks,
+            reload: reload.map(|words| if words.len() == 1 { Reload::Signal(Signal::HUP) } else { Reload::Exec(words) }),
             after: order.0.then(|| ProcessName::new("db").unwrap()).into_iter().collect(),
             requires: order.1.then(|| ProcessName::new("net").unwrap()).into_iter().collect(),
             no_new_privileges: !env_files.is_empty(),

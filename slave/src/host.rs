@@ -137,11 +137,22 @@ struct Unit {
     /// Its hooks, under way or done; they end with it.
     post_start: Option<AbortOnDropHandle<()>>,
     pre_stop: Option<AbortOnDropHandle<()>>,
+    /// The latest reload's command, under way or done; ends with it too.
+    reload: Option<AbortOnDropHandle<()>>,
 }
 
 impl Unit {
     fn new(supervisor: Supervisor, requests: Option<mpsc::Sender<Request>>, unclear: bool) -> Self {
-        Self { supervisor, told: None, requests, unclear, asked: BTreeMap::new(), post_start: None, pre_stop: None }
+        Self {
+            supervisor,
+            told: None,
+            requests,
+            unclear,
+            asked: BTreeMap::new(),
+            post_start: None,
+            pre_stop: None,
+            reload: None,
+        }
     }
 }
 
@@ -357,7 +368,7 @@ impl Host {
         let unit = self.units.get_mut(key);
         let requests = unit.and_then(|unit| {
             unit.asked.clear();
-            (unit.post_start, unit.pre_stop) = (None, None);
+            (unit.post_start, unit.pre_stop, unit.reload) = (None, None, None);
             unit.requests.take()
         });
         let bundle = self.folders.bundle(key, incarnation);
@@ -406,7 +417,7 @@ impl Host {
                 Effect::Probe { incarnation, kind, number, probe, timeout_ms } => {
                     self.ask(key, incarnation, (kind, number), &probe, timeout_ms);
                 }
-                Effect::Spawn { .. } | Effect::Signal { .. } | Effect::KillTree { .. } => {
+                Effect::Spawn { .. } | Effect::Signal { .. } | Effect::Reload { .. } | Effect::KillTree { .. } => {
                     owed.push_back((key.clone(), effect));
                 }
             }

@@ -59,6 +59,7 @@ fn verb(kind: OrderKind) -> &'static str {
         OrderKind::Restart => "restart",
         OrderKind::Retry => "retry",
         OrderKind::Signal => "signal",
+        OrderKind::Reload => "reload",
         OrderKind::Unspecified => "do nothing to",
     }
 }

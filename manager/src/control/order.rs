@@ -15,8 +15,11 @@ pub async fn order(core: &Core, request: v1::OrderRequest) -> Result<v1::WriteRe
         v1::OrderKind::Restart => OrderKind::Restart,
         v1::OrderKind::Retry => OrderKind::Retry,
         v1::OrderKind::Signal => OrderKind::Signal(signal(request.signal)?),
+        v1::OrderKind::Reload => OrderKind::Reload,
         v1::OrderKind::Unspecified => {
-            return Err(Status::invalid_argument("kind: say what to do: start, stop, restart, retry or signal"));
+            return Err(Status::invalid_argument(
+                "kind: say what to do: start, stop, restart, retry, signal or reload",
+            ));
         }
     };
     wire::selection(request.selection.clone(), false)?;

@@ -25,7 +25,11 @@ pub enum Wanted {
     Stopped,
 }
 
-/// A one-off signal. Its revision makes it execute at most once.
+fn is_no_reload(reload: &bool) -> bool {
+    !reload
+}
+
+/// A one-off signal or reload. Its revision makes it execute at most once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Encode, Decode, CborLen)]
 #[cbor(map)]
 pub struct SignalOrder {
@@ -35,6 +39,9 @@ pub struct SignalOrder {
     /// The signal for the main process.
     #[n(1)]
     pub signal: Signal,
+    /// It is a reload order: what the running spec's `reload` says is done in place of the signal.
+    #[cbor(n(2), default, skip_if = "is_no_reload")]
+    pub reload: bool,
 }
 
 /// One instance as a host should have it. Its key stands beside it in the [`Assignment`].

@@ -350,6 +350,10 @@ fn check_hooks(check: &mut Check, spec: &Spec) {
         check.duration(&format!("{path}.timeout"), hook.timeout, HOOK_TIMEOUT_MS_MAX);
         check.that(hook.timeout.0 > 0, &format!("{path}.timeout"), || String::from("is zero; nothing ends in no time"));
     }
+    if let Some(crate::Reload::Exec(words)) = &spec.reload {
+        check.command("reload.exec", words.first().map_or("", String::as_str));
+        check.args("reload.exec", words);
+    }
     let never = spec.hooks.pre_stop.is_some() && spec.stop.signal == crate::Signal::KILL;
     check.that(!never, "hooks.pre_stop", || {
         String::from("never runs, because stop.signal is KILL, which waits for nothing; say another signal")
@@ -447,6 +451,7 @@ mod tests {
         let few = crate::Resources { memory: Some(crate::Bytes(1)), cpu: Some(crate::Cores(9)), pids: Some(0) };
         let paths = ["spec.resources.memory", "spec.resources.cpu", "spec.resources.pids"];
         assert_eq!(check(|s| s.resources = Some(few)), paths);
+        assert_eq!(check(|s| s.reload = Some(crate::Reload::Exec(Vec::new()))), ["spec.reload.exec"]);
         assert_eq!(check(|s| s.instances = 0), ["spec.instances"]);
         assert_eq!(check(|s| s.instances = 4_000_000), ["spec.instances"]);
         assert_eq!(check(|s| s.restart.delay = Millis(u64::MAX)), ["spec.restart.delay", "spec.restart.delay_max"]);

@@ -47,8 +47,8 @@ pub use selection::{Selection, SelectionError};
 pub use signal::Signal;
 pub use size::Bytes;
 pub use spec::{
-    Cores, Daemon, File, Health, Hook, Hooks, Limit, LogFull, Logs, OnUnhealthy, Override, Probe, Ready, Resource,
-    Resources, Restart, RestartPolicy, RunSpec, Spec, Start, Stop, StopScope, StopStep, Target,
+    Cores, Daemon, File, Health, Hook, Hooks, Limit, LogFull, Logs, OnUnhealthy, Override, Probe, Ready, Reload,
+    Resource, Resources, Restart, RestartPolicy, RunSpec, Spec, Start, Stop, StopScope, StopStep, Target,
 };
 pub use stored::{encode, encode_after};
 pub use utc::Utc;

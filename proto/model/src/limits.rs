@@ -51,6 +51,8 @@ pub const PROBE_TIMEOUT_MS_MAX: u64 = 10 * 60 * 1_000;
 pub const PROBE_THRESHOLD_MAX: u32 = 1_000;
 /// Longest a hook may take: until then its process is neither started nor over.
 pub const HOOK_TIMEOUT_MS_MAX: u64 = 60 * 60 * 1_000;
+/// How long the command of a `reload` may take, in milliseconds: as long as a hook that says nothing else.
+pub const RELOAD_TIMEOUT_MS: u64 = 30_000;
 /// Most processes one may come `after`, and as many that it `requires`: each is looked at whenever it is about to start.
 pub const ORDER_NAMES_MAX: usize = 32;
 /// Longest answer of a check that is kept, in bytes: a line for people, part of every status it changes.

@@ -177,8 +177,10 @@ mod tests {
         let running = status(Phase::Running);
         let restart = Item { restart_at: Revision(9), ..item(Wanted::Running) };
         assert_eq!(owed_by(&restart, Some(&running)), Some(OwedWhy::Replace));
-        let signal =
-            Item { signal: Some(SignalOrder { revision: Revision(9), signal: Signal::HUP }), ..item(Wanted::Running) };
+        let signal = Item {
+            signal: Some(SignalOrder { revision: Revision(9), signal: Signal::HUP, reload: false }),
+            ..item(Wanted::Running)
+        };
         assert_eq!(owed_by(&signal, Some(&running)), Some(OwedWhy::Signal));
         let retry = Item { retry_at: Revision(9), ..item(Wanted::Running) };
         assert_eq!(owed_by(&retry, Some(&status(Phase::Fatal))), Some(OwedWhy::Start));

@@ -10,6 +10,7 @@ mod hook;
 mod limit;
 mod policy;
 mod probe;
+mod reload;
 mod resources;
 
 use alloc::{collections::BTreeMap, string::String, vec::Vec};
@@ -26,6 +27,7 @@ pub use self::{
     limit::Limit,
     policy::{Daemon, LogFull, Logs, Restart, RestartPolicy, Start, Stop, StopScope, StopStep},
     probe::{Health, OnUnhealthy, Probe, Ready, Target},
+    reload::Reload,
     resources::{Cores, Resource, Resources},
 };
 use crate::{
@@ -144,6 +146,10 @@ pub struct Spec {
     #[cbor(n(25), default, skip_if = "is_default")]
     #[serde(default, skip_serializing_if = "is_default")]
     pub hooks: Hooks,
+    /// What a reload order does with it.
+    #[n(26)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reload: Option<Reload>,
     /// Processes of the same host that come up before it and go down after it, where they are wanted there.
     #[n(27)]
     #[cbor(skip_if = "Vec::is_empty")]
@@ -232,7 +238,7 @@ impl RunSpec {
     }
 
     /// Digest of what only a new start can change. Equal launch digests with unequal [`Self::digest`] mean that the
-    /// policy changed (restart, stop, start, health, ready, `hooks.pre_stop`, `after`, `requires`) and the running process stays.
+    /// policy changed (restart, stop, start, health, ready, `hooks.pre_stop`, `reload`, `after`, `requires`) and the running process stays.
     pub fn launch_digest(&self) -> Digest {
         let launch = Spec {
             restart: Restart::default(),
@@ -241,6 +247,7 @@ impl RunSpec {
             health: None,
             ready: None,
             hooks: Hooks { pre_stop: None, ..self.spec.hooks.clone() },
+            reload: None,
             after: Vec::new(),
             requires: Vec::new(),
             ..self.spec.clone()
@@ -278,6 +285,7 @@ impl Spec {
             health: None,
             ready: None,
             hooks: Hooks::default(),
+            reload: None,
             after: Vec::new(),
             requires: Vec::new(),
             files: Vec::new(),
@@ -372,7 +380,7 @@ mod tests {
 
     #[test]
     fn written_documents_and_stored_forms_read_back() {
-        let mut spec = read("{name: web, command: x, args: [a, 'b c'], hosts: [h1, h2], overrides: {h2: {env: {A: 1}, instances: 3}}, restart: {factor: 1.5, limit: 3, window: 1m, fatal_exit_codes: [3]}, daemon: {pid_file: /run/x.pid}, logs: {max_size: 1MiB, on_full: block}, health: {tcp: 80, start_grace: 0}, ready: {exec: [a, b]}, hooks: {pre_start: x y}, after: [db], requires: [cache, net], start: {timeout: 1m}}").unwrap();
+        let mut spec = read("{name: web, command: x, args: [a, 'b c'], hosts: [h1, h2], overrides: {h2: {env: {A: 1}, instances: 3}}, restart: {factor: 1.5, limit: 3, window: 1m, fatal_exit_codes: [3]}, daemon: {pid_file: /run/x.pid}, logs: {max_size: 1MiB, on_full: block}, health: {tcp: 80, start_grace: 0}, ready: {exec: [a, b]}, hooks: {pre_start: x y}, reload: {exec: a b}, after: [db], requires: [cache, net], start: {timeout: 1m}}").unwrap();
         spec.nice = Some(-5);
         let yaml = serde_yaml_ng::to_string(&spec).unwrap();
         assert_eq!(read(&yaml).unwrap(), spec, "{yaml}");
@@ -388,7 +396,7 @@ mod tests {
         assert_eq!(one.resolve(&host).digest(), two.resolve(&host).digest());
         assert_ne!(two.resolve(&HostName::new("h2").unwrap()).digest(), two.resolve(&host).digest());
         let patient =
-            read("{name: web, command: x, hosts: [h1], stop: {grace: 1m}, health: {tcp: 80}, ready: {tcp: 80}, hooks: {pre_stop: x}, after: [a], requires: [b]}")
+            read("{name: web, command: x, hosts: [h1], stop: {grace: 1m}, health: {tcp: 80}, ready: {tcp: 80}, hooks: {pre_stop: x}, after: [a], requires: [b], reload: HUP}")
                 .unwrap();
         assert_ne!(patient.resolve(&host).digest(), one.resolve(&host).digest());
         assert_eq!(patient.resolve(&host).launch_digest(), one.resolve(&host).launch_digest());

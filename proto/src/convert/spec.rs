@@ -11,7 +11,7 @@ use minder_model::{
 };
 
 use self::{
-    hook::{hooks_from_wire, hooks_to_wire},
+    hook::{hooks_from_wire, hooks_to_wire, reload_from_wire, reload_to_wire},
     probe::{health_from_wire, health_to_wire, ready_from_wire, ready_to_wire},
 };
 use crate::v1;
@@ -27,6 +27,7 @@ pub fn spec_from_wire(wire: v1::ProcessSpec) -> Result<Spec, FieldErrors> {
         .enumerate()
         .filter_map(|(at, host)| errors.note(&format!("hosts[{at}]"), HostName::new(host.clone())));
     let hosts: Vec<HostName> = hosts.collect();
+    let reload = wire.reload.and_then(|reload| reload_from_wire(&mut errors, reload));
     let after = names_from_wire(&mut errors, "after", wire.after);
     let requires = names_from_wire(&mut errors, "requires", wire.requires);
     let overrides = overrides_from_wire(&mut errors, wire.overrides);
@@ -68,6 +69,7 @@ pub fn spec_from_wire(wire: v1::ProcessSpec) -> Result<Spec, FieldErrors> {
             health,
             ready,
             hooks: hooks_from_wire(wire.hooks.unwrap_or_default()),
+            reload,
             after,
             requires,
             files: wire.files.into_iter().map(file_from_wire).collect(),
@@ -117,6 +119,7 @@ pub fn spec_to_wire(spec: &Spec) -> v1::ProcessSpec {
         health: spec.health.as_ref().map(health_to_wire),
         ready: spec.ready.as_ref().map(ready_to_wire),
         hooks: Some(hooks_to_wire(&spec.hooks)),
+        reload: spec.reload.as_ref().map(reload_to_wire),
         after: spec.after.iter().map(ToString::to_string).collect(),
         requires: spec.requires.iter().map(ToString::to_string).collect(),
         files: spec.files.iter().map(file_to_wire).collect(),

@@ -117,6 +117,9 @@ pub enum OrderKind {
     /// Send the main process a signal, once.
     #[n(4)]
     Signal(#[n(0)] Signal),
+    /// Do what the spec's `reload` says, once.
+    #[n(5)]
+    Reload,
 }
 
 /// Bytes that are no proposal.

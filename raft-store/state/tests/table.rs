@@ -173,6 +173,9 @@ fn orders_reach_what_they_select_and_nothing_else() {
     assert!(matches!(restart.reply.outcome, Outcome::Instances(2, _)));
     let item = *table.state.item(&host("h1"), &InstanceKey::parse("b").unwrap()).unwrap();
     assert_eq!((item.restart_at, item.wanted), (Revision(table.index), Wanted::Running));
+    assert!(
+        matches!(table.refusal(order(&["a"], OrderKind::Reload)), Refusal::Invalid(why) if why.starts_with("a has no reload"))
+    );
     assert_eq!(table.refusal(order(&["a", "nope"], OrderKind::Stop)), Refusal::NothingMatched(vec!["nope".into()]));
     assert_eq!(table.wanted("h1", "a"), Wanted::Running, "a refused order changes nothing");
 }

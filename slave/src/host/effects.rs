@@ -43,6 +43,7 @@ impl Host {
                 let requests = [signal, Signal::CONT].map(|signal| signal_request(signal, scope));
                 self.ask_to_end(key, incarnation, requests.into());
             }
+            Effect::Reload { incarnation } => self.reload(key, incarnation),
             Effect::KillTree { incarnation } => self.request(key, incarnation, Request::KillTree),
             Effect::Forget => {
                 self.units.remove(key);

@@ -3,7 +3,7 @@
 
 use std::{fs::File, path::Path, sync::Arc, time::Duration};
 
-use minder_model::{Hook, Hooks, Incarnation, InstanceKey};
+use minder_model::{Hook, Hooks, Incarnation, InstanceKey, RELOAD_TIMEOUT_MS, Reload, Spec};
 use minder_shim::protocol::Request;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -56,11 +56,43 @@ impl Host {
         })));
     }
 
+    /// Runs the command of a reload. A later reload takes the place of one that is under way; a slave's end ends it, and
+    /// it is not run again, as no signal is sent twice.
+    pub(super) fn reload(&mut self, key: &InstanceKey, incarnation: Incarnation) {
+        let command = |spec: &Spec, place: &Place<'_>| match &spec.reload {
+            Some(Reload::Exec(words)) => {
+                let (command, args) = words.split_first()?;
+                Some(hook::filled(&Hook::new(command, args.to_vec()), place))
+            }
+            Some(Reload::Signal(_)) | None => None,
+        };
+        let Some(hook) = self.filled(key, incarnation, command).flatten() else { return };
+        let bundle: Arc<Path> = self.folders.bundle(key, incarnation).path().into();
+        let (shim, events, name) = (self.shim.clone(), self.events.clone(), key.clone());
+        let Some(unit) = self.units.get_mut(key) else { return };
+        unit.reload = Some(AbortOnDropHandle::new(tokio::spawn(async move {
+            let limit = Duration::from_millis(RELOAD_TIMEOUT_MS);
+            match hook::run(&shim, &bundle, "reload", &hook, limit).await {
+                Ok(()) => events.tell(&name, "reloaded".into()),
+                Err(message) => events.tell(&name, message),
+            }
+        })));
+    }
+
     /// All hooks of a live incarnation with their variables filled in; none when its spec is lost.
     pub(super) fn hooks_of(&self, key: &InstanceKey, incarnation: Incarnation) -> Hooks {
-        let live = self.ledger.record(key).and_then(|record| record.live);
-        let Some(live) = live.filter(|live| live.incarnation == incarnation) else { return Hooks::default() };
-        let Some(run_spec) = self.ledger.run_spec(&live.spec) else { return Hooks::default() };
+        self.filled(key, incarnation, |spec, place| hook::all_filled(&spec.hooks, place)).unwrap_or_default()
+    }
+
+    /// Something of a live incarnation's spec, with its variables filled in; nothing when the spec is lost.
+    fn filled<T>(
+        &self,
+        key: &InstanceKey,
+        incarnation: Incarnation,
+        fill: impl FnOnce(&Spec, &Place<'_>) -> T,
+    ) -> Option<T> {
+        let live = self.ledger.record(key)?.live.filter(|live| live.incarnation == incarnation)?;
+        let run_spec = self.ledger.run_spec(&live.spec)?;
         let files = self.folders.bundle(key, incarnation).files();
         let place = Place {
             host: &self.settings.name,
@@ -70,7 +102,7 @@ impl Host {
             revision: self.ledger.assignment().revision,
             files: Some(files.as_path()).filter(|_| !run_spec.spec().files.is_empty()),
         };
-        hook::all_filled(&run_spec.spec().hooks, &place)
+        Some(fill(run_spec.spec(), &place))
     }
 
     /// One of them, and where its bundle lies.

@@ -13,7 +13,8 @@ use super::{
 /// Stands in a bundle once its `post_start` was run.
 pub const POST_START_DONE: &str = "post_start.done";
 
-fn filled(hook: &Hook, place: &Place<'_>) -> Hook {
+/// One with its variables filled in.
+pub fn filled(hook: &Hook, place: &Place<'_>) -> Hook {
     let args = hook.args.iter().map(|arg| expand(arg, place)).collect();
     Hook { command: expand(&hook.command, place), args, timeout: hook.timeout }
 }

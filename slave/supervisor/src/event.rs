@@ -168,6 +168,11 @@ pub enum Effect {
         /// Send CONT right after it, so that a stopped program sees it.
         then_continue: bool,
     },
+    /// Run the command of its spec's `reload`.
+    Reload {
+        /// Beside this incarnation.
+        incarnation: Incarnation,
+    },
     /// Kill every process of the incarnation.
     KillTree {
         /// Of this one.

@@ -8,7 +8,7 @@ mod stop;
 use alloc::{boxed::Box, vec, vec::Vec};
 
 use minder_model::{
-    Asked, Cause, Digest, Incarnation, InstanceStatus, Item, Phase, Restart, Revision, RunSpec, Signal, Wanted,
+    Asked, Cause, Digest, Incarnation, InstanceStatus, Item, Phase, Reload, Restart, Revision, RunSpec, Signal, Wanted,
     note_exit,
 };
 
@@ -418,8 +418,15 @@ impl Supervisor {
             return Vec::new();
         };
         self.record.signal_at = order.revision;
+        let reload = self.live_spec.as_ref().and_then(|spec| spec.spec().reload.as_ref());
+        let signal = match (order.reload, reload) {
+            (false, _) => order.signal,
+            (true, Some(Reload::Signal(signal))) => *signal,
+            (true, Some(Reload::Exec(_))) => return vec![Effect::Save, Effect::Reload { incarnation }],
+            (true, None) => return vec![Effect::Save, Effect::Tell("not reloaded: what runs has no reload".into())],
+        };
         let scope = minder_model::StopScope::Main;
-        vec![Effect::Save, Effect::Signal { incarnation, signal: order.signal, scope, then_continue: false }]
+        vec![Effect::Save, Effect::Signal { incarnation, signal, scope, then_continue: false }]
     }
 
     fn become_healthy(&mut self, now: Now) -> Vec<Effect> {

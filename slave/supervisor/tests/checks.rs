@@ -3,8 +3,8 @@
 
 use minder_model::{
     Cause, ExitStatus, Generation, Health, HostName, Incarnation, InstanceKey, InstanceStatus, Item, LastOutput,
-    Millis, OnUnhealthy, Phase, Probe, ProbeState, ProcessName, Ready, Restart, RestartPolicy, Revision, RunSpec,
-    Signal, Spec, Wanted,
+    Millis, OnUnhealthy, Phase, Probe, ProbeState, ProcessName, Ready, Reload, Restart, RestartPolicy, Revision,
+    RunSpec, Signal, Spec, Wanted,
 };
 use minder_supervisor::{Effect, Ended, Event, Now, ProbeKind, Record, Supervisor};
 use proptest::prelude::*;
@@ -123,7 +123,7 @@ impl World {
                     self.questions.push((self.mono_ms + ANSWER_MS, incarnation, kind, number));
                 }
                 Effect::WakeAt(at) => self.wake_ms = Some(self.wake_ms.map_or(at, |before| before.min(at))),
-                Effect::Tell(_) => {}
+                Effect::Tell(_) | Effect::Reload { .. } => {}
                 Effect::Forget => unreachable!("it stays assigned"),
             }
         }
@@ -219,6 +219,27 @@ fn an_unhealthy_process_is_restarted_by_its_policy_and_says_why() {
     world.well = true;
     world.pass(4_000);
     assert_eq!((world.phase(), world.spawned, world.status().cause), (Phase::Running, 2, Cause::Wanted));
+}
+
+#[test]
+fn a_reload_is_what_the_running_spec_says_and_happens_once() {
+    let usr1 = Signal::parse("USR1").unwrap();
+    let scope = minder_model::StopScope::Main;
+    let incarnation = Incarnation(1);
+    let order = |at| Some(minder_model::SignalOrder { revision: Revision(at), signal: Signal::HUP, reload: true });
+    for (reload, expected) in [
+        (Some(Reload::Signal(usr1)), Effect::Signal { incarnation, signal: usr1, scope, then_continue: false }),
+        (Some(Reload::Exec(vec!["x".into()])), Effect::Reload { incarnation }),
+        (None, Effect::Tell("not reloaded: what runs has no reload".into())),
+    ] {
+        let mut world = World::new(spec(|spec| spec.reload = reload));
+        world.pass(1_000);
+        let item = Item { signal: order(7), ..world.item };
+        let assigned = Event::Assigned { item, run_spec: Some(world.run_spec.clone()) };
+        let effects = world.supervisor.step(assigned.clone(), world.now());
+        assert_eq!(effects, [Effect::Save, expected]);
+        assert!(world.supervisor.step(assigned, world.now()).is_empty());
+    }
 }
 
 #[test]

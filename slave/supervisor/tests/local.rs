@@ -47,7 +47,11 @@ impl Machine {
                 Effect::Spawn { .. } => started = true,
                 Effect::Signal { signal: Signal::TERM, .. } | Effect::KillTree { .. } => ended = true,
                 Effect::Tell(text) => self.told.push(text),
-                Effect::Signal { .. } | Effect::Probe { .. } | Effect::WakeAt(_) | Effect::Forget => {}
+                Effect::Signal { .. }
+                | Effect::Reload { .. }
+                | Effect::Probe { .. }
+                | Effect::WakeAt(_)
+                | Effect::Forget => {}
             }
         }
         assert_eq!(&self.disk, self.supervisor.record(), "something is known that is not on disk");

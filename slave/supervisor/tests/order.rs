@@ -120,7 +120,7 @@ impl Host {
                     self.step(key, Event::Probed { incarnation, kind, number, answer });
                 }
                 Effect::Forget => drop(self.units.remove(key)),
-                Effect::Save | Effect::WakeAt(_) | Effect::Tell(_) => {}
+                Effect::Save | Effect::WakeAt(_) | Effect::Tell(_) | Effect::Reload { .. } => {}
             }
         }
     }

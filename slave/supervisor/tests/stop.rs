@@ -57,7 +57,12 @@ fn said(effects: &[Effect]) -> Vec<String> {
         }
         Effect::KillTree { .. } => Some("kill".into()),
         Effect::WakeAt(at) => Some(format!("@{at}")),
-        Effect::Save | Effect::Spawn { .. } | Effect::Probe { .. } | Effect::Tell(_) | Effect::Forget => None,
+        Effect::Save
+        | Effect::Spawn { .. }
+        | Effect::Reload { .. }
+        | Effect::Probe { .. }
+        | Effect::Tell(_)
+        | Effect::Forget => None,
     };
     effects.iter().filter_map(short).collect()
 }

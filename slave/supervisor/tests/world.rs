@@ -119,7 +119,7 @@ impl World {
                     assert!(at >= self.mono_ms, "a wake-up in the past");
                     self.wakes.insert(at);
                 }
-                Effect::Tell(_) => {}
+                Effect::Tell(_) | Effect::Reload { .. } => {}
                 Effect::Forget => assert!(self.processes.values().all(|process| process.ended.is_some())),
             }
         }
@@ -412,7 +412,7 @@ fn orders_restart_retry_and_signal_once() {
     world.tell();
     world.pass(600);
     world.want(
-        |item, at| item.signal = Some(SignalOrder { revision: Revision(at), signal: Signal::HUP }),
+        |item, at| item.signal = Some(SignalOrder { revision: Revision(at), signal: Signal::HUP, reload: false }),
         run_spec.clone(),
     );
     world.restart_slave();
@@ -515,7 +515,7 @@ proptest! {
                 }
                 Act::Restart if world.wish.is_some() => world.want(|item, at| item.restart_at = Revision(at), current.clone()),
                 Act::Retry if world.wish.is_some() => world.want(|item, at| item.retry_at = Revision(at), current.clone()),
-                Act::Signal if world.wish.is_some() => world.want(|item, at| item.signal = Some(SignalOrder { revision: Revision(at), signal: Signal::HUP }), current.clone()),
+                Act::Signal if world.wish.is_some() => world.want(|item, at| item.signal = Some(SignalOrder { revision: Revision(at), signal: Signal::HUP, reload: false }), current.clone()),
                 Act::Restart | Act::Retry | Act::Signal => {}
                 Act::Remove => {
                     world.wish = None;

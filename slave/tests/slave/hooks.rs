@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use minder_model::{File, Hook, Hooks, Millis, Probe, Ready, Spec, Wanted};
+use minder_model::{File, Hook, Hooks, Millis, Probe, Ready, Reload, Signal, SignalOrder, Spec, Wanted};
 use minder_proto::v1;
 
 use crate::stage::{Stage, eventually, host, is_alive, spec};
@@ -204,4 +204,37 @@ async fn a_start_that_its_slave_did_not_survive_has_failed_and_is_made_again() {
     fs::write(format!("{}.go", pids.display()), "").unwrap();
     assert_eq!(stage.phase("app", v1::Phase::Running).await.incarnation, 2);
     eventually("the program runs once", || lines(&notes) == ["program"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reload_is_a_signal_or_a_command_and_its_failure_is_told() {
+    let mut stage = Stage::set().await;
+    stage.open(1).await;
+    let notes = notes(&stage);
+    let order = |revision| Some(SignalOrder { revision, signal: Signal::HUP, reload: true });
+    let script = "trap 'echo usr1 >> \"$0\"' USR1; echo program >> \"$0\"; while :; do sleep 0.02; done";
+    let mut app = spec("app", "/bin/sh", &["-c", script, notes.to_str().unwrap()]);
+    app.reload = Some(Reload::Signal(Signal::parse("USR1").unwrap()));
+    stage.start(&[&app.resolve(&host())]).await;
+    stage.phase("app", v1::Phase::Running).await;
+    eventually("it runs", || lines(&notes).len() == 1).await;
+    stage.change("app", |revision, item| item.signal = order(revision)).await;
+    eventually("it has its signal", || lines(&notes) == ["program", "usr1"]).await;
+
+    // Another reload is another policy, adopted as it runs.
+    let command = "echo $MINDER_HOOK $MINDER_INCARNATION ${name} >> \"$0\"; echo bad line >&2; exit 4";
+    app.reload = Some(Reload::Exec(["/bin/sh", "-c", command, notes.to_str().unwrap()].map(String::from).to_vec()));
+    let exec = app.resolve(&host());
+    stage
+        .want(&[&exec], |assignment| {
+            let revision = assignment.revision;
+            for item in assignment.items.values_mut() {
+                (item.spec, item.signal) = (exec.digest(), order(revision));
+            }
+        })
+        .await;
+    eventually("its command has run", || lines(&notes) == ["program", "usr1", "reload 1 app"]).await;
+    let text = "reload hook failed: exit 4: bad line";
+    stage.until("it is told", |stage| stage.events.iter().any(|event| event.text == text).then_some(())).await;
+    assert_eq!((stage.seen["app:1"].phase(), stage.seen["app:1"].incarnation), (v1::Phase::Running, 1));
 }

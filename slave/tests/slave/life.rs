@@ -44,7 +44,7 @@ async fn started_signalled_restarted_stopped_and_deleted() {
     assert!(env.contains("COLOUR=blue on h\n"), "{env}");
 
     let signal = Signal::parse("USR1").unwrap();
-    stage.change("app", |revision, item| item.signal = Some(SignalOrder { revision, signal })).await;
+    stage.change("app", |revision, item| item.signal = Some(SignalOrder { revision, signal, reload: false })).await;
     eventually("the signal has come", || text().ends_with("ready\nusr1\n")).await;
     // Held with a later revision, it is not sent again.
     stage.want(&[], |_| {}).await;

@@ -91,7 +91,7 @@ async fn replace(stage: &mut Stage, programs: Programs, term: u64, ended: &str, 
 async fn use_all(stage: &mut Stage, name: &str) {
     let seen = format!("{name}-seen");
     let signal = Signal::parse("USR1").unwrap();
-    stage.change(&seen, |revision, item| item.signal = Some(SignalOrder { revision, signal })).await;
+    stage.change(&seen, |revision, item| item.signal = Some(SignalOrder { revision, signal, reload: false })).await;
     let told = stage.folder.path().join(format!("{seen}.told"));
     eventually("it is told", || told.exists()).await;
     fs::write(stage.folder.path().join(&seen), "").unwrap();

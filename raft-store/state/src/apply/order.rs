@@ -1,8 +1,8 @@
-//! Orders to instances: start, stop, restart, retry, signal. Each is a revision, so each is fenced like everything.
+//! Orders to instances: start, stop, restart, retry, signal, reload. Each is a revision, so each is fenced like everything.
 
 use alloc::{collections::BTreeSet, format, sync::Arc, vec::Vec};
 
-use minder_model::{InstanceRef, Item, ProcessName, Selection, SignalOrder, Wanted};
+use minder_model::{InstanceRef, Item, ProcessName, Selection, Signal, SignalOrder, Wanted};
 
 use super::{Answer, spec::check_expected};
 use crate::{
@@ -23,6 +23,9 @@ pub(super) fn give(writer: &mut Writer<'_>, order: &Order, proposal: &Proposal) 
     for process in &processes {
         check_expected(writer.state, process, proposal.expect)?;
     }
+    if order.kind == OrderKind::Reload {
+        check_reload(writer, &processes)?;
+    }
     for process in &processes {
         tell_process(writer, process, &selection, order.kind);
     }
@@ -36,12 +39,24 @@ pub(super) fn give(writer: &mut Writer<'_>, order: &Order, proposal: &Proposal) 
     ))
 }
 
+/// A reload is for processes that say what it means for them.
+fn check_reload(writer: &Writer<'_>, processes: &BTreeSet<ProcessName>) -> Result<(), Refusal> {
+    let has_none =
+        |process: &&ProcessName| writer.state.processes.get(*process).is_none_or(|record| record.spec.reload.is_none());
+    match processes.iter().find(has_none) {
+        Some(process) => Err(Refusal::Invalid(format!(
+            "{process} has no reload in its spec; say `reload: HUP` or `reload: {{exec: COMMAND}}` there, or leave it out"
+        ))),
+        None => Ok(()),
+    }
+}
+
 /// A start or stop of a whole process also speaks to instances on hosts yet to come.
 fn tell_process(writer: &mut Writer<'_>, process: &ProcessName, selection: &Selection, kind: OrderKind) {
     let wanted = match kind {
         OrderKind::Start => Wanted::Running,
         OrderKind::Stop => Wanted::Stopped,
-        OrderKind::Restart | OrderKind::Retry | OrderKind::Signal(_) => return,
+        OrderKind::Restart | OrderKind::Retry | OrderKind::Signal(_) | OrderKind::Reload => return,
     };
     let Some(before) = writer.state.processes.get(process).cloned() else { return };
     if before.wanted != wanted && selection.matches_process(process, &before.spec.labels) {
@@ -60,7 +75,13 @@ fn tell_instance(writer: &mut Writer<'_>, instance: &InstanceRef, kind: OrderKin
         OrderKind::Stop => Item { wanted: Wanted::Stopped, ..before },
         OrderKind::Restart => Item { wanted: Wanted::Running, restart_at: now, retry_at: now, start_at: now, ..before },
         OrderKind::Retry => Item { retry_at: now, ..before },
-        OrderKind::Signal(signal) => Item { signal: Some(SignalOrder { revision: now, signal }), ..before },
+        OrderKind::Signal(signal) => {
+            Item { signal: Some(SignalOrder { revision: now, signal, reload: false }), ..before }
+        }
+        OrderKind::Reload => {
+            let signal = Signal::HUP;
+            Item { signal: Some(SignalOrder { revision: now, signal, reload: true }), ..before }
+        }
     };
     writer.put_item(&instance.host, &instance.key, item, None);
 }
