@@ -10,6 +10,7 @@ use crate::{
     digest::Digest,
     id::{Generation, HostName, InstanceKey, Revision},
     signal::Signal,
+    stored::is_default,
     utc::Utc,
 };
 
@@ -25,10 +26,6 @@ pub enum Wanted {
     Stopped,
 }
 
-fn is_no_reload(reload: &bool) -> bool {
-    !reload
-}
-
 /// A one-off signal or reload. Its revision makes it execute at most once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Encode, Decode, CborLen)]
 #[cbor(map)]
@@ -40,7 +37,7 @@ pub struct SignalOrder {
     #[n(1)]
     pub signal: Signal,
     /// It is a reload order: what the running spec's `reload` says is done in place of the signal.
-    #[cbor(n(2), default, skip_if = "is_no_reload")]
+    #[cbor(n(2), default, skip_if = "is_default")]
     pub reload: bool,
 }
 
@@ -68,12 +65,8 @@ pub struct Item {
     pub signal: Option<SignalOrder>,
     /// The latest start or restart order. It ends what was stopped locally before it. Left out where there was none: a
     /// slave of the version before takes the assignment's digest over what it knows.
-    #[cbor(n(40), default, skip_if = "is_zero")]
+    #[cbor(n(40), default, skip_if = "is_default")]
     pub start_at: Revision,
-}
-
-fn is_zero(revision: &Revision) -> bool {
-    *revision == Revision::ZERO
 }
 
 impl Item {

@@ -18,9 +18,7 @@ use alloc::{collections::BTreeMap, string::String, vec::Vec};
 use minicbor::{CborLen, Decode, Encode};
 use serde::{Deserialize, Serialize};
 
-use self::document::{
-    is_default, is_one, list_or_shell_words, one, some_list_or_shell_words, text_or_number, text_values,
-};
+use self::document::{is_one, list_or_shell_words, one, some_list_or_shell_words, text_or_number, text_values};
 pub use self::{
     file::File,
     hook::{Hook, Hooks},
@@ -33,7 +31,7 @@ pub use self::{
 use crate::{
     digest::Digest,
     id::{HostName, ProcessName},
-    stored::encode,
+    stored::{encode, is_default},
 };
 
 /// How a process is to be run, and where. Immutable once written.

@@ -107,7 +107,3 @@ pub(crate) fn one() -> u32 {
 pub(crate) fn is_one(value: &u32) -> bool {
     *value == 1
 }
-
-pub(crate) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
-    *value == T::default()
-}

@@ -5,7 +5,8 @@ use alloc::string::String;
 use minicbor::{CborLen, Decode, Encode};
 use serde::{Deserialize, Serialize};
 
-use super::document::{is_default, text_or_number};
+use super::document::text_or_number;
+use crate::stored::is_default;
 
 /// A small file, written into a folder of the incarnation before its program starts and removed with it. The folder is
 /// `${files}`, and `MINDER_FILES` in the environment.

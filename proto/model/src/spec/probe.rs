@@ -246,13 +246,11 @@ struct ReadyDocument {
     threshold: Option<u32>,
 }
 
+/// A probe as the four ways to say it.
+type Ways = (Option<Vec<String>>, Option<String>, Option<String>, Option<String>);
+
 /// The one probe of the four ways to say it.
-fn only(
-    exec: Option<Vec<String>>,
-    tcp: Option<String>,
-    http: Option<String>,
-    grpc: Option<String>,
-) -> Result<Probe, String> {
+fn only((exec, tcp, http, grpc): Ways) -> Result<Probe, String> {
     let said = [exec.map(Probe::Exec), tcp.map(Probe::Tcp), http.map(Probe::Http), grpc.map(Probe::Grpc)];
     let mut said = said.into_iter().flatten();
     match (said.next(), said.next()) {
@@ -264,11 +262,20 @@ fn only(
     }
 }
 
+fn ways(probe: Probe) -> Ways {
+    match probe {
+        Probe::Exec(words) => (Some(words), None, None, None),
+        Probe::Tcp(text) => (None, Some(text), None, None),
+        Probe::Http(text) => (None, None, Some(text), None),
+        Probe::Grpc(text) => (None, None, None, Some(text)),
+    }
+}
+
 impl TryFrom<HealthDocument> for Health {
     type Error = String;
 
     fn try_from(said: HealthDocument) -> Result<Self, String> {
-        let default = Self::new(only(said.exec, said.tcp, said.http, said.grpc)?);
+        let default = Self::new(only((said.exec, said.tcp, said.http, said.grpc))?);
         Ok(Self {
             interval: said.interval.unwrap_or(default.interval),
             timeout: said.timeout.unwrap_or(default.timeout),
@@ -282,24 +289,18 @@ impl TryFrom<HealthDocument> for Health {
 
 impl From<Health> for HealthDocument {
     fn from(health: Health) -> Self {
-        let mut document = Self {
-            exec: None,
-            tcp: None,
-            http: None,
-            grpc: None,
+        let (exec, tcp, http, grpc) = ways(health.probe);
+        Self {
+            exec,
+            tcp,
+            http,
+            grpc,
             interval: Some(health.interval),
             timeout: Some(health.timeout),
             start_grace: Some(health.start_grace),
             threshold: Some(health.threshold),
             on_failure: Some(health.on_failure),
-        };
-        match health.probe {
-            Probe::Exec(words) => document.exec = Some(words),
-            Probe::Tcp(text) => document.tcp = Some(text),
-            Probe::Http(text) => document.http = Some(text),
-            Probe::Grpc(text) => document.grpc = Some(text),
         }
-        document
     }
 }
 
@@ -307,7 +308,7 @@ impl TryFrom<ReadyDocument> for Ready {
     type Error = String;
 
     fn try_from(said: ReadyDocument) -> Result<Self, String> {
-        let default = Self::new(only(said.exec, said.tcp, said.http, said.grpc)?);
+        let default = Self::new(only((said.exec, said.tcp, said.http, said.grpc))?);
         Ok(Self {
             interval: said.interval.unwrap_or(default.interval),
             timeout: said.timeout.unwrap_or(default.timeout),
@@ -319,22 +320,16 @@ impl TryFrom<ReadyDocument> for Ready {
 
 impl From<Ready> for ReadyDocument {
     fn from(ready: Ready) -> Self {
-        let mut document = Self {
-            exec: None,
-            tcp: None,
-            http: None,
-            grpc: None,
+        let (exec, tcp, http, grpc) = ways(ready.probe);
+        Self {
+            exec,
+            tcp,
+            http,
+            grpc,
             interval: Some(ready.interval),
             timeout: Some(ready.timeout),
             threshold: Some(ready.threshold),
-        };
-        match ready.probe {
-            Probe::Exec(words) => document.exec = Some(words),
-            Probe::Tcp(text) => document.tcp = Some(text),
-            Probe::Http(text) => document.http = Some(text),
-            Probe::Grpc(text) => document.grpc = Some(text),
         }
-        document
     }
 }
 
