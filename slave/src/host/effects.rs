@@ -2,7 +2,7 @@
 
 use std::{io, path::Path};
 
-use minder_model::{Hooks, Incarnation, InstanceKey, Resources, Signal, StartFailure, StopScope};
+use minder_model::{Generation, Hooks, Incarnation, InstanceKey, Resources, Signal, Spec, StartFailure, StopScope};
 use minder_shim::protocol::{Request, Scope};
 use minder_supervisor::Effect;
 
@@ -19,19 +19,12 @@ impl Host {
     pub(super) fn carry_out(&mut self, key: &InstanceKey, effect: Effect) {
         match effect {
             Effect::Spawn { incarnation, generation, run_spec } => {
-                let files = self.folders.bundle(key, incarnation).files();
-                let place = Place {
-                    host: &self.settings.name,
-                    key,
-                    generation,
-                    incarnation,
-                    revision: self.ledger.assignment().revision,
-                    files: Some(files.as_path()).filter(|_| !run_spec.spec().files.is_empty()),
-                };
                 let leaf = self.cgroups.leaf(key, incarnation);
-                let launch = launch(&run_spec, &place, &self.folders.logs(key), &leaf);
-                let hooks = hook::all_filled(&run_spec.spec().hooks, &place);
-                let files = render(run_spec.spec(), &place);
+                let spec = run_spec.spec();
+                let (launch, hooks, files) = self.placed(key, generation, incarnation, spec, |place| {
+                    let launch = launch(&run_spec, place, &self.folders.logs(key), &leaf);
+                    (launch, hook::all_filled(&spec.hooks, place), render(spec, place))
+                });
                 let resources = run_spec.spec().resources.unwrap_or_default();
                 self.spawn(key, incarnation, &launch.encode(), (&leaf, &resources), hooks, files);
             }
@@ -53,6 +46,26 @@ impl Host {
             // Done when the step gave them.
             Effect::Save | Effect::WakeAt(_) | Effect::Probe { .. } | Effect::Tell(_) => {}
         }
+    }
+
+    /// Gives what fills the variables of an incarnation's spec.
+    pub(super) fn placed<T>(
+        &self,
+        key: &InstanceKey,
+        generation: Generation,
+        incarnation: Incarnation,
+        spec: &Spec,
+        fill: impl FnOnce(&Place<'_>) -> T,
+    ) -> T {
+        let files = self.folders.bundle(key, incarnation).files();
+        fill(&Place {
+            host: &self.settings.name,
+            key,
+            generation,
+            incarnation,
+            revision: self.ledger.assignment().revision,
+            files: Some(files.as_path()).filter(|_| !spec.files.is_empty()),
+        })
     }
 
     fn spawn(

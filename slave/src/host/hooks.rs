@@ -85,24 +85,15 @@ impl Host {
     }
 
     /// Something of a live incarnation's spec, with its variables filled in; nothing when the spec is lost.
-    fn filled<T>(
+    pub(super) fn filled<T>(
         &self,
         key: &InstanceKey,
         incarnation: Incarnation,
         fill: impl FnOnce(&Spec, &Place<'_>) -> T,
     ) -> Option<T> {
         let live = self.ledger.record(key)?.live.filter(|live| live.incarnation == incarnation)?;
-        let run_spec = self.ledger.run_spec(&live.spec)?;
-        let files = self.folders.bundle(key, incarnation).files();
-        let place = Place {
-            host: &self.settings.name,
-            key,
-            generation: live.generation,
-            incarnation,
-            revision: self.ledger.assignment().revision,
-            files: Some(files.as_path()).filter(|_| !run_spec.spec().files.is_empty()),
-        };
-        Some(fill(run_spec.spec(), &place))
+        let spec = self.ledger.run_spec(&live.spec)?.spec();
+        Some(self.placed(key, live.generation, incarnation, spec, |place| fill(spec, place)))
     }
 
     /// One of them, and where its bundle lies.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use minder_model::{Incarnation, InstanceKey, Probe};
+use minder_model::{Incarnation, InstanceKey, Probe, Spec};
 use minder_supervisor::ProbeKind;
 
 use super::Host;
@@ -21,28 +21,21 @@ impl Host {
         probe: &Probe,
         timeout_ms: u64,
     ) {
-        let Some(unit) = self.units.get_mut(key) else { return };
-        let Some(live) = unit.supervisor.record().live else { return };
-        let files = self.folders.bundle(key, incarnation).files();
-        let has_files = self.ledger.run_spec(&live.spec).is_some_and(|run_spec| !run_spec.spec().files.is_empty());
-        let place = Place {
-            host: &self.settings.name,
-            key,
-            generation: live.generation,
-            incarnation,
-            revision: self.ledger.assignment().revision,
-            files: Some(files.as_path()).filter(|_| has_files),
-        };
+        let target = |_: &Spec, place: &Place<'_>| probe.map(|text| expand(text, place)).target();
+        let Some(target) = self.filled(key, incarnation, target) else { return };
         let question = Question {
             key: key.clone(),
             incarnation,
             kind,
             number,
-            target: probe.map(|text| expand(text, &place)).target(),
+            target,
             limit: Duration::from_millis(timeout_ms),
             bundle: self.folders.bundle(key, incarnation).path().into(),
         };
         // A question that is still under way by the same check belongs to a probe of before, and is withdrawn.
-        unit.asked.insert(kind, self.probes.ask(question));
+        let asked = self.probes.ask(question);
+        if let Some(unit) = self.units.get_mut(key) {
+            unit.asked.insert(kind, asked);
+        }
     }
 }
