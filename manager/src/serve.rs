@@ -157,8 +157,7 @@ async fn follow_leadership(core: Arc<Core>) {
 
 /// The first write of a cluster's life. Said again by a later leader it is refused, which is as good.
 async fn name_cluster(core: &Core) {
-    let (state, _) = core.node.snapshot_state();
-    let (None, Some(id)) = (state.cluster(), core.cluster_id()) else { return };
+    let (false, Some(id)) = (core.node.look(|state| state.cluster().is_some()), core.cluster_id()) else { return };
     let Ok(request) = RequestId::new(format!("create-{id}")) else { return };
     let proposal = Proposal {
         request,

@@ -3,7 +3,7 @@
 use std::{
     io,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError, RwLock},
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -15,7 +15,9 @@ use crate::{
     error::{OpenError, rocks},
     identity::Identity,
     log::{LogStore, PURGED_KEY, Position, Purged, VOTE_KEY, walk},
-    machine::{APPLIED_KEY, GENERATION_KEY, Hooks, MEMBERSHIP_KEY, Machine, Published, STATE_HASH_KEY, row_key},
+    machine::{
+        APPLIED_KEY, GENERATION_KEY, Hooks, MEMBERSHIP_KEY, Machine, Published, STATE_HASH_KEY, Shared, row_key,
+    },
     mark::{Mark, MarkFile},
     options::{self, LOG, META, ROWS},
     snapshot::{SnapshotFolder, SnapshotReceiver, remove_other_generations},
@@ -57,7 +59,7 @@ pub struct Store {
     db: Arc<DB>,
     folder: Arc<Path>,
     log: LogStore,
-    published: Arc<RwLock<Published>>,
+    shared: Shared,
     snapshots: Arc<SnapshotFolder>,
     disk_free: Arc<Mutex<Option<(Instant, u64)>>>,
 }
@@ -86,30 +88,22 @@ impl Store {
         check_covered(folder, &recovered, &snapshots)?;
         let sync = LogSync::start(executor, db.clone(), mark).map_err(storage)?;
         let log = LogStore::new(db.clone(), sync, recovered.position);
-        let published = Arc::new(RwLock::new(recovered.published.clone()));
         let hooks = hooks(&recovered.published);
-        let machine = Machine::new(
-            db.clone(),
-            recovered.published,
-            published.clone(),
-            recovered.generation,
-            hooks,
-            snapshots.clone(),
-        );
-        let store = Self {
-            db,
-            folder: folder.as_path().into(),
-            log: log.clone(),
-            published,
-            snapshots,
-            disk_free: Arc::default(),
-        };
+        let shared = Shared::new(recovered.published);
+        let machine = Machine::new(db.clone(), shared.clone(), recovered.generation, hooks, snapshots.clone());
+        let folder = folder.as_path().into();
+        let store = Self { db, folder, log: log.clone(), shared, snapshots, disk_free: Arc::default() };
         Ok(Opened { store, log, machine })
     }
 
     /// The state as of the last applied entry, by structural sharing.
     pub fn published(&self) -> Published {
-        self.published.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.shared.read().clone()
+    }
+
+    /// A look at the state as of the last applied entry, for what is over at once: nothing is applied meanwhile.
+    pub fn look<T>(&self, look: impl FnOnce(&Published) -> T) -> T {
+        look(&self.shared.read())
     }
 
     /// Who this folder is, once it was told.

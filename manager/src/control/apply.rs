@@ -34,7 +34,7 @@ pub async fn apply(core: &Core, request: v1::ApplyRequest) -> Result<v1::WriteRe
         .flat_map(|spec| warnings(spec).into_iter().map(|warning| format!("{}: {warning}", spec.name)))
         .chain(specs.iter().filter_map(|spec| unknown_hosts(core, spec)))
         .collect();
-    let mut reply = write(core, request.options, Command::Apply(specs)).await?;
+    let mut reply = write(core, request.options, Command::apply(specs)).await?;
     reply.warnings = found;
     Ok(reply)
 }
@@ -57,9 +57,9 @@ fn unknown_hosts(core: &Core, spec: &minder_model::Spec) -> Option<String> {
     if spec.hosts.is_empty() {
         return None;
     }
-    let (state, _) = core.node.snapshot_state();
-    let unknown: Vec<&str> =
-        spec.hosts.iter().filter(|host| state.host(host).is_none()).map(|host| host.as_str()).take(5).collect();
+    let unknown: Vec<&str> = core.node.look(|state| {
+        spec.hosts.iter().filter(|host| state.host(host).is_none()).map(|host| host.as_str()).take(5).collect()
+    });
     (!unknown.is_empty())
         .then(|| format!("{}: spec.hosts: no slave has announced itself as {} yet", spec.name, unknown.join(", ")))
 }

@@ -67,8 +67,8 @@ fn is_meant(core: &Core, selection: &Selection, event: &v1::Event) -> bool {
     match ProcessName::new(event.process.clone()) {
         Err(_) => selection.matches_host(&host),
         Ok(process) => {
-            let (state, _) = core.node.snapshot_state();
-            let labels = state.process(&process).map(|record| record.spec.labels.clone()).unwrap_or_default();
+            let labels = core.node.look(|state| state.process(&process).map(|record| record.spec.labels.clone()));
+            let labels = labels.unwrap_or_default();
             selection.matches(&InstanceRef { host, key: InstanceKey::new(process, event.index.max(1)) }, &labels)
         }
     }

@@ -148,7 +148,7 @@ fn to_wire(
     let taken = view.observed.revision >= state.assignment_revision(host);
     let text = key.to_string();
     let usage = view.usage.as_ref().and_then(|(usage, _)| usage.processes.iter().find(|usage| usage.instance == text));
-    let spec = state.process(&key.process).map(|record| &record.spec);
+    let spec = state.process(&key.process).map(|record| &*record.spec);
     let labels = spec.map(|spec| spec.labels.clone()).unwrap_or_default();
     v1::Instance {
         name: Some(wire::instance_name(host, key)),

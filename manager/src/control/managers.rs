@@ -22,7 +22,7 @@ pub async fn get(core: &Core, request: v1::GetManagersRequest) -> Result<v1::Get
     for manager in managers.iter_mut().filter(|manager| manager.role != "unreachable") {
         manager.lag = last.saturating_sub(manager.last_log_index);
     }
-    let (_, applied) = core.node.snapshot_state();
+    let applied = core.node.applied();
     let cluster_id = core.cluster_id().map(|id| id.to_string()).unwrap_or_default();
     Ok(v1::GetManagersReply { position: Some(core.position(applied)), cluster_id, managers })
 }
@@ -30,7 +30,7 @@ pub async fn get(core: &Core, request: v1::GetManagersRequest) -> Result<v1::Get
 pub async fn transfer(core: &Core, request: v1::TransferLeaderRequest) -> Result<v1::TransferLeaderReply, Status> {
     let to = (request.to > 0).then_some(request.to);
     let leader_id = core.node.transfer(to).await.map_err(|error| wire::transfer_error(&error))?;
-    let (_, applied) = core.node.snapshot_state();
+    let applied = core.node.applied();
     Ok(v1::TransferLeaderReply { position: Some(core.position(applied)), leader_id })
 }
 

@@ -88,8 +88,8 @@ impl Node {
     /// Refuses when somebody takes part in a cluster that has begun. Only an init that was cut off after its own
     /// beginning may go on: then this manager takes part too, with exactly these peers, and has no first write yet.
     fn check_begun(&self, peers: &[Peer]) -> Result<(), InitError> {
-        if let Some(cluster) = self.snapshot_state().0.cluster() {
-            return Err(InitError::Exists(format!("this manager belongs to cluster {} already", cluster.id)));
+        if let Some(id) = self.look(|state| state.cluster().map(|cluster| cluster.id.clone())) {
+            return Err(InitError::Exists(format!("this manager belongs to cluster {id} already")));
         }
         let Some(begun) = peers.iter().find(|peer| peer.description.initialized) else { return Ok(()) };
         let members = self.leadership().borrow().managers.clone();
@@ -112,7 +112,7 @@ impl Node {
         }
         // The leader names the cluster in the table with its first write; every manager sees it.
         let named = async {
-            while self.snapshot_state().0.cluster().is_none() {
+            while self.look(|state| state.cluster().is_none()) {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };

@@ -14,7 +14,6 @@ use crate::{
     limits::*,
     signal::Signal,
     spec::{OnUnhealthy, Probe, Spec},
-    stored::encode,
 };
 
 /// The names of resource limits that Linux knows (setrlimit(2)).
@@ -174,7 +173,7 @@ pub fn check_spec(spec: &Spec) -> Result<(), FieldErrors> {
     check_hooks(&mut check, spec);
     order::check_names(&mut check, spec);
     let files: usize = spec.files.iter().map(|file| file.content.len()).sum();
-    let size = encode(spec).len() - files;
+    let size = minicbor::len(spec) - files;
     check.that(size <= SPEC_BYTES_MAX, "name", || {
         format!("the whole spec has {size} bytes, the limit is {SPEC_BYTES_MAX}")
     });

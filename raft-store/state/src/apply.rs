@@ -20,7 +20,7 @@ impl State {
     /// every manager, and a refusal is a result. A request that is remembered changes nothing and gives its first
     /// answer.
     pub fn apply(&mut self, index: Revision, proposal: &Proposal) -> Applied {
-        if let Some(first) = self.remembered(&proposal.request).cloned() {
+        if let Some(first) = self.remembered(&proposal.request) {
             return Writer::new(self, index).finish(first);
         }
         let mut writer = Writer::new(self, index);

@@ -14,13 +14,14 @@ mod hash;
 mod proposal;
 mod record;
 mod reply;
+mod requests;
 mod row;
 mod state;
 mod writer;
 
 pub use hash::StateHash;
 pub use proposal::{Command, DecodeError, Expect, Order, OrderKind, Proposal};
-pub use record::{ClusterRecord, HostRecord, ProcessRecord};
+pub use record::{ClusterRecord, HostRecord, ProcessRecord, SharedSpec};
 pub use reply::{Outcome, ProcessChange, ProcessChangeKind, Refusal, Reply};
 pub use row::{RowChange, RowError};
 pub use state::State;
