@@ -70,6 +70,16 @@ pub enum OpenError {
         /// What is missing or damaged.
         lost: String,
     },
+    /// A restore or a recovery was cut short.
+    #[error(
+        "{} stands between its old content and a restored or recovered one; say the same `minder-manager restore` or \
+         `recover` again, which ends what was begun",
+        folder.display()
+    )]
+    Unfinished {
+        /// The data folder.
+        folder: PathBuf,
+    },
     /// No room is left on its file system.
     #[error(
         "no room is left for {}; free some on its file system and start again, nothing that was promised is lost",
@@ -111,7 +121,7 @@ impl OpenError {
             Self::NewerFormat { .. } => ExitReason::NewerFormat,
             Self::Quarantine { .. } => ExitReason::Quarantine,
             Self::DiskFull { .. } => ExitReason::DiskFull,
-            Self::Storage { .. } => ExitReason::Storage,
+            Self::Unfinished { .. } | Self::Storage { .. } => ExitReason::Storage,
         }
     }
 }

@@ -1,6 +1,8 @@
 //! The state machine: entries applied to [`State`], rows and "last applied" stored in one batch, the new state
 //! published by structural sharing.
 
+mod beginning;
+
 use std::{
     io,
     sync::{Arc, PoisonError, RwLock},

@@ -18,6 +18,7 @@ use crate::{
     machine::{APPLIED_KEY, GENERATION_KEY, Hooks, MEMBERSHIP_KEY, Machine, Published, STATE_HASH_KEY, row_key},
     mark::{Mark, MarkFile},
     options::{self, LOG, META, ROWS},
+    rebuild,
     snapshot::{SnapshotFolder, SnapshotReceiver, remove_other_generations},
     sync::{LogSync, SyncExecutor, SyncStats},
     tail::Tail,
@@ -76,6 +77,9 @@ impl Store {
     ) -> Result<Opened, OpenError> {
         let folder = &options.folder;
         let storage = |source: io::Error| OpenError::from_io(folder, source);
+        if rebuild::is_unfinished(folder) {
+            return Err(OpenError::Unfinished { folder: folder.clone() });
+        }
         std::fs::create_dir_all(folder).map_err(storage)?;
         let db = Arc::new(open_database(folder)?);
         check_format(&db, folder)?;
@@ -105,6 +109,10 @@ impl Store {
             disk_free: Arc::default(),
         };
         Ok(Opened { store, log, machine })
+    }
+
+    pub(crate) fn database(&self) -> &DB {
+        &self.db
     }
 
     /// The state as of the last applied entry, by structural sharing.

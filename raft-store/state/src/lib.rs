@@ -10,17 +10,21 @@
 extern crate alloc;
 
 mod apply;
+mod backup;
 mod hash;
 mod proposal;
+mod rebuild;
 mod record;
 mod reply;
 mod row;
 mod state;
 mod writer;
 
+pub use backup::{BackupError, BackupHeader, BackupReader, backup_pieces};
 pub use hash::StateHash;
 pub use proposal::{Command, DecodeError, Expect, Order, OrderKind, Proposal};
-pub use record::{ClusterRecord, HostRecord, ProcessRecord};
+pub use rebuild::{RebuildError, TERM_JUMP};
+pub use record::{ClusterRecord, HostRecord, ProcessRecord, Rebuilt};
 pub use reply::{Outcome, ProcessChange, ProcessChangeKind, Refusal, Reply};
 pub use row::{RowChange, RowError};
 pub use state::State;
