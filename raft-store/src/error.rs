@@ -60,8 +60,9 @@ pub enum OpenError {
     },
     /// It lost something it had promised to keep.
     #[error(
-        "{} is in quarantine: {lost}. It must not vote again. Keep a copy for examination, then remove this manager \
-         from the cluster and add it again with an empty folder, which gives it a new id",
+        "{} is in quarantine: {lost}. It must not vote again. `minder-manager reseed --data {}` keeps what is in it aside \
+         and says how this manager joins its cluster again, as a new one",
+        folder.display(),
         folder.display()
     )]
     Quarantine {
@@ -201,7 +202,7 @@ pub(crate) fn rocks(error: rocksdb::Error) -> io::Error {
 }
 
 /// An error with all its causes, for a message that must stand alone.
-fn chain_text(error: &io::Error) -> String {
+pub(crate) fn chain_text(error: &io::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.get_ref().and_then(|inner| inner.source());
     while let Some(error) = cause {

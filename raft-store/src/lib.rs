@@ -17,6 +17,7 @@ mod machine;
 mod mark;
 mod options;
 mod rebuild;
+mod size;
 mod snapshot;
 mod store;
 mod sync;

@@ -234,7 +234,7 @@ impl BackupReader {
     }
 
     /// The next frame's body and what follows it, when all of it is there.
-    fn next_frame<'b>(&mut self, rest: &'b [u8]) -> Result<Option<(&'b [u8], &'b [u8])>, BackupError> {
+    fn next_frame<'b>(&mut self, rest: &'b [u8]) -> Result<Option<Split<'b>>, BackupError> {
         if self.ended && !rest.is_empty() {
             return Err(BackupError::More);
         }
@@ -293,6 +293,9 @@ impl BackupReader {
         Ok(())
     }
 }
+
+/// A frame's body and what follows it.
+type Split<'b> = (&'b [u8], &'b [u8]);
 
 fn split_row(rest: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
     let (key_length, rest) = rest.split_first_chunk::<4>()?;
