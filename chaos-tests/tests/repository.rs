@@ -22,7 +22,7 @@ const MAY_DEPEND_ON: [(&str, &[&str]); 12] = [
     ("minder-shim", &[]),
     ("minder-slave", &["minder-model", "minder-proto", "minder-shim", "minder-supervisor"]),
     ("minder-client", &["minder-model", "minder-proto"]),
-    ("minder-cli", &["minder-client", "minder-model", "minder-proto"]),
+    ("minder-cli", &["minder-client", "minder-model", "minder-proto", "minder-state"]),
     ("minder-chaos-tests", &["minder-client", "minder-model", "minder-proto"]),
 ];
 /// Crates in which clocks, files and threads do not exist.

@@ -1,6 +1,7 @@
 //! Routes to the commands; each has its own file.
 
 pub mod apply;
+pub mod backup;
 pub mod completion;
 pub mod delete;
 pub mod events;
@@ -52,6 +53,7 @@ pub async fn run(flags: Minderctl) -> Result<u8, Failure> {
         Command::Events(command) => events::run(&context()?, command).await,
         Command::Host(command) => host::run(&context()?, command).await,
         Command::Manager(command) => manager::run(&context()?, command).await,
+        Command::Backup(command) => backup::run(&global, command).await,
         Command::Local(command) => local::run(&global, command).await,
         Command::Init(command) => init::run(&context()?, command).await,
         Command::Version(command) => version::run(&global, &command).await,

@@ -230,3 +230,19 @@ async fn the_help_texts() {
     desk.run("minder_client --help").await;
     insta::assert_snapshot!(desk.paper);
 }
+
+/// What breaks off leaves no file; what is no backup is told from one that is damaged.
+#[tokio::test]
+async fn backups_that_are_none() {
+    let mut desk = Desk::new().await;
+    desk.run("minderctl backup save b").await;
+    desk.file("b", "something else");
+    desk.run("minderctl backup save b").await;
+    desk.run("minderctl backup verify b").await;
+    desk.file("b", "MNDRBAK1");
+    desk.run("minderctl backup verify b").await;
+    desk.run("minderctl backup verify absent").await;
+    let left: Vec<_> = std::fs::read_dir(desk.dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["b"]);
+    insta::assert_snapshot!(desk.paper);
+}

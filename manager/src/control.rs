@@ -1,6 +1,7 @@
 //! The `Control` service. This file only routes: each kind of call has its own file.
 
 mod apply;
+mod backup;
 mod events;
 mod hosts;
 mod init;
@@ -9,9 +10,12 @@ mod log_stream;
 mod managers;
 mod order;
 mod processes;
+mod room;
 mod watch;
 mod wire;
 mod write;
+
+pub use room::Room;
 
 use std::{pin::Pin, sync::Arc};
 
@@ -53,6 +57,7 @@ impl v1::control_server::Control for ControlService {
     type WatchInstancesStream = Answers<v1::ListInstancesReply>;
     type EventsStream = Answers<v1::Event>;
     type LogsStream = Answers<v1::LogChunk>;
+    type SaveBackupStream = Answers<v1::BackupChunk>;
 
     async fn init(&self, request: Request<v1::InitRequest>) -> Result<Response<v1::InitReply>, Status> {
         answer(&self.core, init::init(&self.core, request.into_inner()).await)
@@ -135,5 +140,12 @@ impl v1::control_server::Control for ControlService {
         request: Request<v1::TransferLeaderRequest>,
     ) -> Result<Response<v1::TransferLeaderReply>, Status> {
         answer(&self.core, managers::transfer(&self.core, request.into_inner()).await)
+    }
+
+    async fn save_backup(
+        &self,
+        request: Request<v1::SaveBackupRequest>,
+    ) -> Result<Response<Self::SaveBackupStream>, Status> {
+        answer(&self.core, backup::save(&self.core, request).await)
     }
 }

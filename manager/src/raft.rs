@@ -4,8 +4,10 @@
 mod error;
 mod init;
 mod leadership;
+mod log_bound;
 mod network;
 mod node;
+mod rebuilt;
 mod service;
 mod settings;
 mod snapshot;

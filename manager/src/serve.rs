@@ -16,7 +16,7 @@ use tonic::transport::{Server, server::TcpIncoming};
 use crate::{
     attend::SlaveService,
     clock::wall_ms,
-    control::ControlService,
+    control::{ControlService, Room},
     core::{self, Core},
     fleet::Fleet,
     forward::{ForwardLayer, Leader},
@@ -33,6 +33,9 @@ const KEEPALIVE: Duration = Duration::from_secs(5);
 const STREAMS_PER_CONNECTION_MAX: u32 = 1_024;
 /// How long open calls may take to end when the process stops; streams do not end by themselves.
 const DRAIN_DEADLINE: Duration = Duration::from_millis(500);
+
+/// Backups that are saved from one manager at once: each holds a thread while somebody reads it.
+const BACKUPS_MAX: usize = 2;
 
 /// Why the process ends with an error.
 pub struct End {
@@ -106,7 +109,8 @@ async fn open(settings: &Settings, addresses: Addresses, fleet: &Arc<Fleet>) -> 
         logs: LogBroker::default(),
         leader: Leader::default(),
         client_address,
-        disk_floor_bytes: settings.disk_floor_bytes,
+        backups: Arc::new(tokio::sync::Semaphore::new(BACKUPS_MAX)),
+        room: Room::new(settings.disk_floor_bytes),
     }))
 }
 

@@ -1,6 +1,8 @@
 //! The state machine: entries applied to [`State`], which readers share, and rows and "last applied" stored in one
 //! batch.
 
+mod beginning;
+
 use std::{
     io,
     sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},

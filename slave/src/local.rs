@@ -11,7 +11,7 @@ use std::{
 };
 
 use futures::Stream;
-use minder_model::{HostName, InstanceKey, MESSAGE_BYTES_MAX, MachineUsage, Selection, Wanted, owed_by};
+use minder_model::{ClusterId, HostName, InstanceKey, MESSAGE_BYTES_MAX, MachineUsage, Selection, Wanted, owed_by};
 use minder_proto::{
     convert::status::{instance_status_to_wire, process_usage_to_wire},
     v1::{self, LocalOrderKind, local_server},
@@ -177,6 +177,22 @@ impl local_server::Local for LocalService {
         Ok(Response::new(v1::LocalOrderReply {
             instances: ordered.told.iter().map(|key| self.name_of(key)).collect(),
             refused: ordered.refused.iter().map(|(key, why)| refusal(self.name_of(key), *why)).collect(),
+        }))
+    }
+
+    async fn accept_cluster(
+        &self,
+        request: Request<v1::LocalAcceptClusterRequest>,
+    ) -> Result<Response<v1::LocalAcceptClusterReply>, Status> {
+        let by = self.caller(&request)?;
+        let cluster = ClusterId::new(request.into_inner().cluster_id)
+            .map_err(|error| Status::invalid_argument(format!("cluster_id: {error}")))?;
+        tracing::warn!(user = by, %cluster, "moving to another cluster");
+        let (reply, answer) = oneshot::channel();
+        let accepted = self.ask(Local::Accept { cluster, by, reply }, answer).await?;
+        Ok(Response::new(v1::LocalAcceptClusterReply {
+            before: accepted.before.map(|before| before.to_string()).unwrap_or_default(),
+            instances: accepted.instances as u64,
         }))
     }
 

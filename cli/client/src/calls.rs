@@ -150,6 +150,15 @@ impl Client {
         .await
     }
 
+    /// The table as a backup, in pieces that `minder_state::BackupReader` takes. Ends with an error when its manager goes:
+    /// what came so far is worth nothing then. A stale one is what the asked manager has, also without a leader.
+    pub async fn save_backup(&self, stale: bool) -> Result<Streaming<v1::BackupChunk>, Error> {
+        let request = v1::SaveBackupRequest { options: Some(v1::ReadOptions { stale }), position_only: false };
+        let opened =
+            self.open(request, |mut control, request| async move { control.save_backup(request).await }).await?;
+        Ok(opened.1)
+    }
+
     /// Follows the selected instances: the whole at once, and again each time one of them changes.
     pub fn watch_instances(&self, selection: v1::Selection) -> InstanceWatch<'_> {
         InstanceWatch::new(self, selection)

@@ -49,10 +49,17 @@ impl Node {
             peers.push(ask(address).await?);
         }
         self.check_begun(&peers)?;
-        let (cluster, ids) = identities(&peers)?;
+        self.check_rebuilt(&peers)?;
+        let rebuilt = self.rebuilt_cluster();
+        let (cluster, ids) = identities(&peers, rebuilt.as_ref())?;
         let mut members = BTreeMap::new();
+        let mut own_id = 0;
         for (peer, id) in peers.iter_mut().zip(ids) {
-            adopt(peer, &cluster, id).await?;
+            if rebuilt.is_some() && peer.address == self.addresses().peer {
+                own_id = id;
+            } else {
+                adopt(peer, &cluster, id).await?;
+            }
             members.insert(
                 id,
                 ManagerNode {
@@ -60,6 +67,11 @@ impl Node {
                     client_address: peer.description.client_address.clone(),
                 },
             );
+        }
+        if rebuilt.is_some() {
+            let identity = Identity { cluster: cluster.clone(), manager: ManagerId(own_id) };
+            let begun = self.begin_rebuilt(identity, &members).await;
+            begun.map_err(|error| InitError::Failed(format!("the rebuilt cluster does not begin: {error:#}")))?;
         }
         self.begin(&members).await?;
         let managers = members.iter().map(|(id, node)| v1::ManagerMember {
@@ -88,8 +100,8 @@ impl Node {
     /// Refuses when somebody takes part in a cluster that has begun. Only an init that was cut off after its own
     /// beginning may go on: then this manager takes part too, with exactly these peers, and has no first write yet.
     fn check_begun(&self, peers: &[Peer]) -> Result<(), InitError> {
-        if let Some(id) = self.look(|state| state.cluster().map(|cluster| cluster.id.clone())) {
-            return Err(InitError::Exists(format!("this manager belongs to cluster {id} already")));
+        if let Some(cluster) = self.snapshot_state().0.cluster().filter(|_| !self.is_rebuilt()) {
+            return Err(InitError::Exists(format!("this manager belongs to cluster {} already", cluster.id)));
         }
         let Some(begun) = peers.iter().find(|peer| peer.description.initialized) else { return Ok(()) };
         let members = self.leadership().borrow().managers.clone();
@@ -99,8 +111,20 @@ impl Node {
             return Ok(());
         }
         Err(InitError::Exists(format!(
-            "the manager at {} belongs to cluster {} already",
+            "the manager at {} belongs to cluster {} already; to make it one of another cluster, stop it, empty its data \
+             folder (`minder-manager reseed --data DIR` keeps what was in it aside) and start it again",
             begun.address, begun.description.cluster_id
+        )))
+    }
+
+    /// Refuses when another manager than this one has a state to begin with.
+    fn check_rebuilt(&self, peers: &[Peer]) -> Result<(), InitError> {
+        let other = peers.iter().find(|peer| peer.description.rebuilt && peer.address != self.addresses().peer);
+        let Some(other) = other else { return Ok(()) };
+        Err(InitError::Exists(format!(
+            "the manager at {} holds the state of a cluster that is to be rebuilt: say `init` there, or empty its data \
+             folder",
+            other.address
         )))
     }
 
@@ -112,7 +136,7 @@ impl Node {
         }
         // The leader names the cluster in the table with its first write; every manager sees it.
         let named = async {
-            while self.look(|state| state.cluster().is_none()) {
+            while !self.is_named() {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };
@@ -122,10 +146,12 @@ impl Node {
     }
 }
 
-/// The cluster's id and each peer's: new ones, or those that an interrupted init gave already.
-fn identities(peers: &[Peer]) -> Result<(ClusterId, Vec<u64>), InitError> {
+/// The cluster's id and each peer's: new ones, or those that an interrupted init gave already. A rebuilt cluster has its
+/// id already.
+fn identities(peers: &[Peer], rebuilt: Option<&ClusterId>) -> Result<(ClusterId, Vec<u64>), InitError> {
     let described = || peers.iter().map(|peer| &peer.description);
     let begun = described().find(|known| !known.cluster_id.is_empty()).map(|known| known.cluster_id.clone());
+    let begun = rebuilt.map(ToString::to_string).or(begun);
     let given: Vec<u64> = described().filter(|known| known.node_id > 0).map(|known| known.node_id).collect();
     let count = peers.len() as u64;
     for peer in peers {

@@ -28,6 +28,7 @@ use super::{
     RaftSettings,
     error::{Fatal, ProposeError, ReadError},
     leadership::{Leadership, follow},
+    log_bound::{LogBound, keep_log_bound},
     network::Peers,
 };
 
@@ -64,15 +65,16 @@ pub struct Node {
 pub(super) struct Inner {
     store: Store,
     /// openraft's parts, until it takes them.
-    parts: Mutex<Option<(LogStore, Machine)>>,
+    pub(super) parts: Mutex<Option<(LogStore, Machine)>>,
     raft: OnceLock<Raft>,
     identity: OnceLock<Identity>,
-    adopting: tokio::sync::Mutex<()>,
+    pub(super) adopting: tokio::sync::Mutex<()>,
     /// Held by the one `init` that may be under way.
     pub(super) initialising: tokio::sync::Mutex<()>,
     /// Snapshots being received: from a leader that was just deposed, and from its successor.
     pub(super) receiving: Semaphore,
     config: Arc<Config>,
+    pub(super) log_bound: LogBound,
     addresses: Addresses,
     leadership: watch::Sender<Leadership>,
     fatal: watch::Sender<Option<Fatal>>,
@@ -112,6 +114,7 @@ impl Node {
             initialising: tokio::sync::Mutex::new(()),
             receiving: Semaphore::new(2),
             config,
+            log_bound: LogBound::from(settings),
             addresses,
             leadership: watch::channel(Leadership::default()).0,
             fatal: watch::channel(None).0,
@@ -264,6 +267,9 @@ impl Node {
         if self.is_stopping() {
             return;
         }
+        if let Some(damage) = self.inner.store.damage() {
+            return self.fail(Fatal { exit_code: damage.exit_reason().code(), message: damage.to_string() });
+        }
         let (exit_code, advice) = match why {
             CoreEnd::StorageError(_) if self.disk_free_bytes() < DISK_FULL_BYTES => {
                 (ExitReason::DiskFull.code(), "the disk under the data folder is full: make room, then start again")
@@ -302,6 +308,7 @@ impl Node {
         if self.identity() == Some(&identity) {
             return Ok(());
         }
+        self.check_not_rebuilt()?;
         self.inner.store.set_identity(&identity)?;
         self.start(identity).await.inspect_err(|error| {
             // It knows who it is but takes no part; a fresh start can mend that, this process cannot.
@@ -323,10 +330,11 @@ impl Node {
             peer_address: self.inner.addresses.peer.clone(),
             version: env!("CARGO_PKG_VERSION").into(),
             initialized,
+            rebuilt: self.is_rebuilt(),
         }
     }
 
-    async fn start(&self, identity: Identity) -> anyhow::Result<()> {
+    pub(super) async fn start(&self, identity: Identity) -> anyhow::Result<()> {
         let Some((log, machine)) = crate::lock(&self.inner.parts).take() else {
             bail!("this manager takes part already");
         };
@@ -335,6 +343,7 @@ impl Node {
         let raft =
             Raft::new(id, self.inner.config.clone(), peers, log, machine).await.context("consensus does not start")?;
         tokio::spawn(follow(self.clone(), raft.metrics()));
+        tokio::spawn(keep_log_bound(self.clone(), raft.clone()));
         // Set once, under the lock of `parts`: only the first caller found them.
         let _ = self.inner.identity.set(identity);
         let _ = self.inner.raft.set(raft);

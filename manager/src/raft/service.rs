@@ -54,6 +54,10 @@ impl PeerService {
              folder was moved by mistake, point --data at it",
             addressing.cluster_id, addressing.to, addressing.to
         );
+        // One that waits for its own init is neither empty nor lost; who calls is of the cluster before.
+        if self.node.is_rebuilt() {
+            return Status::failed_precondition("this manager holds the state of a cluster that is to be rebuilt");
+        }
         self.node.fail(Fatal { exit_code: ExitReason::Emptied.code(), message: message.clone() });
         Status::failed_precondition(message)
     }

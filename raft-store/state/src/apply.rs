@@ -48,7 +48,7 @@ fn create_cluster(writer: &mut Writer<'_>, id: minder_model::ClusterId, created_
     match writer.state.cluster() {
         Some(cluster) => Err(Refusal::ClusterExists(cluster.id.clone())),
         None => {
-            writer.put_cluster(ClusterRecord { id, created_at_ms });
+            writer.put_cluster(ClusterRecord { id, created_at_ms, rebuilt: None });
             Ok(Outcome::Done)
         }
     }

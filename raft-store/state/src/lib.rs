@@ -10,8 +10,10 @@
 extern crate alloc;
 
 mod apply;
+mod backup;
 mod hash;
 mod proposal;
+mod rebuild;
 mod record;
 mod reply;
 mod requests;
@@ -19,9 +21,11 @@ mod row;
 mod state;
 mod writer;
 
+pub use backup::{BackupError, BackupHeader, BackupReader, backup_pieces};
 pub use hash::StateHash;
 pub use proposal::{Command, DecodeError, Expect, Order, OrderKind, Proposal};
-pub use record::{ClusterRecord, HostRecord, ProcessRecord, SharedSpec};
+pub use rebuild::{RebuildError, TERM_JUMP};
+pub use record::{ClusterRecord, HostRecord, ProcessRecord, Rebuilt, SharedSpec};
 pub use reply::{Outcome, ProcessChange, ProcessChangeKind, Refusal, Reply};
 pub use row::{RowChange, RowError};
 pub use state::State;

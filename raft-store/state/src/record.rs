@@ -16,6 +16,25 @@ pub struct ClusterRecord {
     /// When it was created, milliseconds since 1970.
     #[n(1)]
     pub created_at_ms: u64,
+    /// Where it comes from, when it was rebuilt.
+    #[n(40)]
+    pub rebuilt: Option<Rebuilt>,
+}
+
+/// A cluster that was rebuilt from a backup or from one surviving manager of another one.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, CborLen)]
+#[cbor(map)]
+pub struct Rebuilt {
+    /// The cluster before.
+    #[n(0)]
+    pub predecessor: ClusterId,
+    /// The last of its writes that this cluster has.
+    #[n(1)]
+    pub revision: Revision,
+    /// Every revision that this cluster gives lies above this one, and every one that its predecessor can have given
+    /// lies below it. What a host holds from there is older than what this cluster assigns, whatever that is.
+    #[n(2)]
+    pub since: Revision,
 }
 
 /// A machine that announced itself.

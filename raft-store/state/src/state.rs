@@ -113,9 +113,10 @@ impl State {
         self.slices.get(host)?.items.get(key)
     }
 
-    /// Log index at which this host's slice last changed; 0 when it never did.
+    /// Log index at which this host's slice last changed; 0 when it never did. A rebuilt cluster assigns everything anew.
     pub fn assignment_revision(&self, host: &HostName) -> Revision {
-        self.slices.get(host).map_or(Revision::ZERO, |slice| slice.revision)
+        let changed = self.slices.get(host).map_or(Revision::ZERO, |slice| slice.revision);
+        changed.max(self.rebuilt_at())
     }
 
     /// Everything this host should run.

@@ -151,6 +151,17 @@ impl Control for Service {
     type WatchInstancesStream = Answers<v1::ListInstancesReply>;
     type EventsStream = Answers<v1::Event>;
     type LogsStream = Answers<v1::LogChunk>;
+    type SaveBackupStream = Answers<v1::BackupChunk>;
+
+    /// A backup that breaks off.
+    async fn save_backup(
+        &self,
+        _request: Request<v1::SaveBackupRequest>,
+    ) -> Result<Response<Self::SaveBackupStream>, Status> {
+        let begin = v1::BackupChunk { data: b"MNDRBAK1".to_vec().into(), ..Default::default() };
+        let pieces = [Ok(begin), Err(Status::unavailable("this manager is stopping"))];
+        Ok(Response::new(Box::pin(tokio_stream::iter(pieces))))
+    }
 
     async fn init(&self, request: Request<v1::InitRequest>) -> Result<Response<v1::InitReply>, Status> {
         let peers = request.into_inner().peer_addresses;
