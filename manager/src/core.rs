@@ -20,8 +20,6 @@ pub struct Core {
     pub logs: LogBroker,
     /// Connections to whoever leads.
     pub leader: Leader,
-    /// Address users and slaves reach this manager at.
-    pub client_address: String,
     /// Free bytes below which writes are refused.
     pub disk_floor_bytes: u64,
 }

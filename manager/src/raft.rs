@@ -1,9 +1,11 @@
 //! Consensus: openraft driven over gRPC, behind one handle. Nothing outside this module and `minder-raft-store` names
 //! an openraft type but the node itself.
 
+mod belonging;
 mod error;
 mod init;
 mod leadership;
+mod membership;
 mod network;
 mod node;
 mod service;
@@ -16,9 +18,10 @@ mod wire;
 
 pub use minder_raft_store::Hooks;
 
-pub use error::{ProposeError, ReadError, TransferError};
+pub use error::{MembershipError, ProposeError, ReadError, TransferError};
 pub use init::InitError;
 pub use leadership::{Leadership, Member};
+pub use membership::{Changed, Step};
 pub use node::{Addresses, Node};
 pub use service::PeerService;
 pub use settings::RaftSettings;

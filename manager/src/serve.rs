@@ -76,7 +76,6 @@ pub async fn run(settings: Settings) -> Result<(), End> {
 }
 
 async fn open(settings: &Settings, addresses: Addresses, fleet: &Arc<Fleet>) -> Result<Arc<Core>, End> {
-    let client_address = addresses.client.clone();
     let (node, history) = Node::open(&settings.data, &settings.raft, addresses, |applied| {
         let history = Arc::new(History::new(applied));
         let hook = (history.clone(), fleet.clone());
@@ -105,7 +104,6 @@ async fn open(settings: &Settings, addresses: Addresses, fleet: &Arc<Fleet>) -> 
         history,
         logs: LogBroker::default(),
         leader: Leader::default(),
-        client_address,
         disk_floor_bytes: settings.disk_floor_bytes,
     }))
 }
@@ -141,6 +139,8 @@ async fn follow_leadership(core: Arc<Core>) {
                 tracing::info!(term, "this manager leads");
                 core.fleet.lead();
                 name_cluster(&core).await;
+                let node = core.node.clone();
+                tokio::spawn(async move { node.finish_change().await });
             }
             (Some(term), None) => {
                 tracing::info!(term, "this manager leads no more");

@@ -26,9 +26,10 @@ use tokio::sync::{Semaphore, watch};
 
 use super::{
     RaftSettings,
+    belonging::look_after,
     error::{Fatal, ProposeError, ReadError},
     leadership::{Leadership, follow},
-    network::Peers,
+    network::{Directory, Peers},
 };
 
 /// Proposals in flight: at 20,000 a second and 20 ms each there are 400; ten times that is a queue nobody should wait
@@ -70,10 +71,18 @@ pub(super) struct Inner {
     adopting: tokio::sync::Mutex<()>,
     /// Held by the one `init` that may be under way.
     pub(super) initialising: tokio::sync::Mutex<()>,
+    /// Held by the one change of managers that may be under way.
+    pub(super) changing: tokio::sync::Mutex<()>,
+    /// When a leader's message last came in, in milliseconds after `started`.
+    heard_ms: AtomicU64,
+    /// Where the other managers are.
+    directory: Arc<Directory>,
     /// Snapshots being received: from a leader that was just deposed, and from its successor.
     pub(super) receiving: Semaphore,
     config: Arc<Config>,
     addresses: Addresses,
+    /// Drawn at this start.
+    pub(super) instance: String,
     leadership: watch::Sender<Leadership>,
     fatal: watch::Sender<Option<Fatal>>,
     proposals: Semaphore,
@@ -110,9 +119,13 @@ impl Node {
             identity: OnceLock::new(),
             adopting: tokio::sync::Mutex::new(()),
             initialising: tokio::sync::Mutex::new(()),
+            changing: tokio::sync::Mutex::new(()),
+            heard_ms: AtomicU64::new(0),
+            directory: Arc::default(),
             receiving: Semaphore::new(2),
             config,
             addresses,
+            instance: uuid::Uuid::new_v4().to_string(),
             leadership: watch::channel(Leadership::default()).0,
             fatal: watch::channel(None).0,
             proposals: Semaphore::new(PROPOSALS_MAX),
@@ -232,8 +245,21 @@ impl Node {
         });
     }
 
+    /// A message of a leader came in.
+    pub(super) fn heard(&self) {
+        self.inner.heard_ms.store(self.inner.started.elapsed().as_millis() as u64, Ordering::Relaxed);
+    }
+
+    /// Nobody has led this manager for so long, and it does not lead itself.
+    pub(super) fn heard_nothing_for(&self, silence: Duration) -> bool {
+        let heard = Duration::from_millis(self.inner.heard_ms.load(Ordering::Relaxed));
+        let leading = self.inner.leadership.borrow().leading;
+        !leading && self.inner.started.elapsed().saturating_sub(heard) > silence
+    }
+
     /// Notes who leads now.
     pub(super) fn lead(&self, now: Leadership) {
+        self.inner.directory.learn(&now.managers);
         let leader = |leadership: &Leadership| leadership.leader.as_ref().map(|leader| leader.id);
         self.inner.leadership.send_if_modified(|before| {
             if leader(&now).is_some() && leader(&now) != leader(before) {
@@ -312,6 +338,7 @@ impl Node {
             peer_address: self.inner.addresses.peer.clone(),
             version: env!("CARGO_PKG_VERSION").into(),
             initialized,
+            instance: self.inner.instance.clone(),
         }
     }
 
@@ -320,10 +347,11 @@ impl Node {
             bail!("this manager takes part already");
         };
         let id = identity.manager.0;
-        let peers = Peers::new(identity.cluster.clone(), id);
+        let peers = Peers::new(identity.cluster.clone(), id, self.inner.directory.clone());
         let raft =
             Raft::new(id, self.inner.config.clone(), peers, log, machine).await.context("consensus does not start")?;
         tokio::spawn(follow(self.clone(), raft.metrics()));
+        tokio::spawn(look_after(self.clone()));
         // Set once, under the lock of `parts`: only the first caller found them.
         let _ = self.inner.identity.set(identity);
         let _ = self.inner.raft.set(raft);

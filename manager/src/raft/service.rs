@@ -63,10 +63,12 @@ impl PeerService {
         let Some(first) = requests.message().await? else { return Ok(futures::stream::empty().boxed()) };
         let raft = self.raft_for(first.addressing.as_ref())?;
         let addressing = first.addressing.clone();
+        let node = self.node.clone();
         // A message that cannot be read, or is for somebody else, ends the stream; the leader begins a new one.
         let all = futures::stream::once(future::ok(first)).chain(requests);
         let entries = tokio_stream::StreamExt::map_while(all, move |request| {
             let request = request.ok().filter(|request| request.addressing == addressing)?;
+            node.heard();
             wire::append_from_wire(request)
                 .inspect_err(|status| tracing::error!(message = status.message(), "entries from a peer refused"))
                 .ok()
@@ -95,6 +97,7 @@ impl peer_server::Peer for PeerService {
         use openraft::raft::AppendEntriesResponse as Answer;
         let request = request.into_inner();
         let raft = self.raft_for(request.addressing.as_ref())?;
+        self.node.heard();
         let request = wire::append_from_wire(request)?;
         let last = request.entries.last().map(|entry| entry.log_id).or(request.prev_log_id);
         let previous = request.prev_log_id;
@@ -166,6 +169,13 @@ impl peer_server::Peer for PeerService {
         let identity = Identity { cluster, manager: ManagerId(request.node_id) };
         self.node.adopt(identity).await.map_err(|error| Status::failed_precondition(format!("{error:#}")))?;
         Ok(Response::new(v1::AdoptReply {}))
+    }
+
+    async fn get_membership(
+        &self,
+        _request: Request<v1::GetMembershipRequest>,
+    ) -> Result<Response<v1::GetMembershipReply>, Status> {
+        Ok(Response::new(self.node.committed_membership()))
     }
 
     async fn describe(&self, _request: Request<v1::DescribeRequest>) -> Result<Response<v1::DescribeReply>, Status> {

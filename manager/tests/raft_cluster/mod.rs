@@ -97,6 +97,22 @@ impl Manager {
         self.child = Some(child);
     }
 
+    /// From the next start on it listens somewhere else.
+    pub fn move_away(&mut self) {
+        let free = format!("{}:0", own_loopback());
+        self.listen = free.clone();
+        self.peer_listen = free;
+    }
+
+    /// A manager with a copy of another one's folder, which must not run while it is copied. Not started yet.
+    pub fn copy_of(other: &Self) -> Self {
+        assert!(!other.runs());
+        let copy = Self::prepare(&other.settings);
+        let copied = Command::new("cp").arg("-r").arg(other.data()).arg(copy.data()).status().unwrap();
+        assert!(copied.success());
+        copy
+    }
+
     pub fn data(&self) -> PathBuf {
         self.folder.path().join("data")
     }
@@ -176,6 +192,38 @@ impl Manager {
     pub async fn init(&self, peers: Vec<String>) -> Result<v1::InitReply, Status> {
         let reply = self.control().init(v1::InitRequest { peer_addresses: peers }).await?;
         Ok(reply.into_inner())
+    }
+
+    /// Its node id, by its own word.
+    pub async fn id(&self) -> u64 {
+        self.status().await.unwrap().member.unwrap().id
+    }
+
+    /// Adds the manager at this peer address through this one. Gives all steps.
+    pub async fn add(&self, peer_address: &str, replaces: &str) -> Result<Vec<v1::MembershipProgress>, Status> {
+        let request = v1::AddManagerRequest { peer_address: peer_address.into(), replaces: replaces.into() };
+        steps(self.control().add_manager(request).await?.into_inner()).await
+    }
+
+    pub async fn remove(&self, manager: impl ToString) -> Result<Vec<v1::MembershipProgress>, Status> {
+        let request = v1::RemoveManagerRequest { manager: manager.to_string() };
+        steps(self.control().remove_manager(request).await?.into_inner()).await
+    }
+
+    pub async fn promote(&self, manager: impl ToString) -> Result<Vec<v1::MembershipProgress>, Status> {
+        let request = v1::PromoteManagerRequest { manager: manager.to_string() };
+        steps(self.control().promote_manager(request).await?.into_inner()).await
+    }
+
+    pub async fn demote(&self, manager: impl ToString) -> Result<Vec<v1::MembershipProgress>, Status> {
+        let request = v1::DemoteManagerRequest { manager: manager.to_string() };
+        steps(self.control().demote_manager(request).await?.into_inner()).await
+    }
+
+    /// All managers as this one knows them: id and client address.
+    pub async fn managers(&self) -> Vec<v1::ManagerStatus> {
+        let request = v1::GetManagersRequest::default();
+        self.control().get_managers(request).await.unwrap().into_inner().managers
     }
 
     /// One write, tried once: process `name` on a host of its own that nobody has.
@@ -317,6 +365,15 @@ impl Cluster {
         }
         term
     }
+}
+
+async fn steps(mut stream: tonic::Streaming<v1::MembershipProgress>) -> Result<Vec<v1::MembershipProgress>, Status> {
+    let mut steps = Vec::new();
+    while let Some(step) = stream.message().await? {
+        steps.push(step);
+    }
+    assert!(steps.last().is_some_and(|last| last.done), "{steps:?}");
+    Ok(steps)
 }
 
 /// Waits until a condition holds.
