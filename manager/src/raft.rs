@@ -12,6 +12,7 @@ mod service;
 mod settings;
 mod snapshot;
 mod status;
+mod stuck;
 mod transfer;
 mod watchdog;
 mod wire;

@@ -66,12 +66,16 @@ pub async fn run(settings: Settings) -> Result<(), End> {
 
     let end = wait_for_end(&core).await;
     if end.is_ok() {
-        core.node.shutdown().await;
+        core.node.hand_over().await;
     }
-    follower.abort();
+    // What is under way is still answered, by passing it on; whoever connects anew finds another manager.
     stop.send_replace(true);
     // Streams of slaves and watchers end only with their connection, so the servers are not waited for any longer.
     let _ = tokio::time::timeout(DRAIN_DEADLINE, async { tokio::join!(peers, clients) }).await;
+    if end.is_ok() {
+        core.node.shutdown().await;
+    }
+    follower.abort();
     end
 }
 

@@ -122,10 +122,15 @@ fn a_dead_manager_is_replaced_in_one_change() {
         cluster.managers[dead].kill();
         let newcomer = Manager::start("");
         let through = &cluster.managers[cluster.leader().await];
+        // As a leader leaves it that fell after it had given an id and before anything else.
+        let status = through.status().await.unwrap();
+        let given = status.last_log_index;
+        newcomer.adopt(&through.cluster_id().await, given).await;
         let steps = through.add(newcomer.peer_address(), &dead_id.to_string()).await.unwrap();
         let told: Vec<&str> = steps.iter().map(|step| step.step.as_str()).collect();
         assert!(told.iter().any(|step| step.contains(&format!("in the place of manager {dead_id}"))), "{told:?}");
         assert!(steps.last().unwrap().warnings.is_empty(), "{steps:?}");
+        assert_eq!(newcomer.id().await, given);
         through.add(newcomer.peer_address(), &dead_id.to_string()).await.unwrap();
         cluster.managers[dead] = newcomer;
         cluster.write_many(3).await;
@@ -162,7 +167,27 @@ fn a_learner_follows_without_a_vote() {
         cluster.managers[leader].demote(own).await.unwrap();
         cluster.managers[leader].promote(own).await.unwrap();
         cluster.write_many(3).await;
-        cluster.managers[3].promote(id).await.unwrap();
+
+        // One that is away cannot catch up, so a change stays under way; no other one is begun meanwhile.
+        cluster.managers[3].kill();
+        cluster.write_many(80).await;
+        let mut control = cluster.managers[0].control();
+        let promoting = tokio::spawn(async move {
+            let request = minder_proto::v1::PromoteManagerRequest { manager: id.to_string() };
+            let mut steps = control.promote_manager(request).await?.into_inner();
+            let mut last = None;
+            while let Some(step) = steps.message().await? {
+                last = Some(step);
+            }
+            Ok::<_, tonic::Status>(last)
+        });
+        eventually("another change is refused", || async {
+            let refused = cluster.managers[1].demote(id).await;
+            refused.is_err_and(|refused| refused.message().contains("another change of managers is under way"))
+        })
+        .await;
+        cluster.managers[3].restart();
+        assert!(promoting.await.unwrap().unwrap().unwrap().voter);
         eventually("it votes", || async { cluster.managers[3].status().await.unwrap().voter }).await;
         cluster.check_in_step().await;
     });

@@ -44,7 +44,7 @@ impl Node {
         self.identity().map_or(0, |identity| identity.manager.0)
     }
 
-    fn others(&self) -> Vec<Member> {
+    pub(super) fn others(&self) -> Vec<Member> {
         let own = self.own_id();
         let leadership = self.leadership();
         let now = leadership.borrow();
@@ -143,11 +143,14 @@ impl Node {
             cluster_id: own.cluster.to_string(),
             index: committed.log_id().as_ref().map_or(0, |log_id| log_id.index),
             managers: committed.membership().nodes().map(|(id, _)| *id).collect(),
+            term: metrics.current_term,
+            leads: self.leadership().borrow().leading,
         }
     }
 }
 
-async fn membership(peer_address: &str) -> Result<v1::GetMembershipReply, tonic::Status> {
+/// Asks a manager who takes part, and whether it leads.
+pub(super) async fn membership(peer_address: &str) -> Result<v1::GetMembershipReply, tonic::Status> {
     let channel = dial(peer_address)?;
     Ok(PeerClient::new(channel).get_membership(v1::GetMembershipRequest {}).await?.into_inner())
 }

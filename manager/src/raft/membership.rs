@@ -219,10 +219,12 @@ impl Node {
         if members.nodes().count() >= MANAGERS_MAX {
             return refused(format!("the cluster has {MANAGERS_MAX} managers, which is the limit; remove one first"));
         }
+        let last = self.metrics().and_then(|metrics| metrics.last_log_index).unwrap_or_default();
         let id = match known.node_id {
             0 => self.draw_id().await?,
             // Adopted by a leader that fell before it could go on; it has no log and never voted.
-            id => id,
+            id if id <= last => id,
+            id => return refused(format!("the manager at {address} has id {id}, which this cluster never gave")),
         };
         adopt(&mut peer, &own, id).await.map_err(refused_by_peer)?;
         let node = ManagerNode { peer_address: address, client_address: known.client_address };

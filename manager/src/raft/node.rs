@@ -22,14 +22,15 @@ use openraft::{
     errors::{ClientWriteError, Fatal as CoreEnd, ForwardReason, LinearizableReadError, RaftError},
     raft::ReadPolicy,
 };
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 
 use super::{
     RaftSettings,
     belonging::look_after,
     error::{Fatal, ProposeError, ReadError},
-    leadership::{Leadership, follow},
+    leadership::{Leader, Leadership, follow},
     network::{Directory, Peers},
+    stuck,
 };
 
 /// Proposals in flight: at 20,000 a second and 20 ms each there are 400; ten times that is a queue nobody should wait
@@ -75,6 +76,10 @@ pub(super) struct Inner {
     pub(super) changing: tokio::sync::Mutex<()>,
     /// When a leader's message last came in, in milliseconds after `started`.
     heard_ms: AtomicU64,
+    /// The term in which this manager has given leadership up although its core leads on, and its successor.
+    resigned: Mutex<Option<(u64, Option<Leader>)>>,
+    /// Wakes whoever waits for an answer of a leader that has given up.
+    resigning: Notify,
     /// Where the other managers are.
     directory: Arc<Directory>,
     /// Snapshots being received: from a leader that was just deposed, and from its successor.
@@ -121,6 +126,8 @@ impl Node {
             initialising: tokio::sync::Mutex::new(()),
             changing: tokio::sync::Mutex::new(()),
             heard_ms: AtomicU64::new(0),
+            resigned: Mutex::default(),
+            resigning: Notify::new(),
             directory: Arc::default(),
             receiving: Semaphore::new(2),
             config,
@@ -177,7 +184,14 @@ impl Node {
     pub async fn propose(&self, proposal: impl Into<SharedProposal>) -> Result<Reply, ProposeError> {
         let raft = self.raft().ok_or(ProposeError::NoCluster)?;
         let _permit = self.inner.proposals.try_acquire().map_err(|_| ProposeError::TooBusy)?;
-        let written = tokio::time::timeout(PROPOSE_DEADLINE, self.write(raft, proposal.into())).await;
+        // Dropping a proposal in flight takes nothing back: its answer is lost, which is what is said.
+        let written = tokio::select! {
+            biased;
+            written = tokio::time::timeout(PROPOSE_DEADLINE, self.write(raft, proposal.into())) => written,
+            () = self.inner.resigning.notified() => {
+                return Err(ProposeError::Unknown("this manager was stuck and has given its leadership up".into()));
+            }
+        };
         match written {
             Ok(Ok(answer)) => answer.ok_or_else(|| ProposeError::Unknown("an entry without an answer".into())),
             Ok(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_)))) => Err(ProposeError::NotLeader),
@@ -260,6 +274,7 @@ impl Node {
     /// Notes who leads now.
     pub(super) fn lead(&self, now: Leadership) {
         self.inner.directory.learn(&now.managers);
+        let now = self.unless_resigned(now);
         let leader = |leadership: &Leadership| leadership.leader.as_ref().map(|leader| leader.id);
         self.inner.leadership.send_if_modified(|before| {
             if leader(&now).is_some() && leader(&now) != leader(before) {
@@ -269,6 +284,28 @@ impl Node {
             *before = now;
             changed
         });
+    }
+
+    /// Gives leadership in this term up for everybody here, whatever the core says; `successor` once one is known.
+    pub(super) fn resign(&self, term: u64, successor: Option<Leader>) {
+        *crate::lock(&self.inner.resigned) = Some((term, successor));
+        let now = self.inner.leadership.borrow().clone();
+        self.lead(now);
+        self.inner.resigning.notify_waiters();
+    }
+
+    /// It was stuck and gave leadership in this term up; its core has not noticed yet that somebody else leads.
+    pub(super) fn has_resigned(&self, in_term: u64) -> bool {
+        crate::lock(&self.inner.resigned).as_ref().is_some_and(|(term, _)| *term == in_term)
+    }
+
+    fn unless_resigned(&self, now: Leadership) -> Leadership {
+        match &*crate::lock(&self.inner.resigned) {
+            Some((term, successor)) if *term == now.term => {
+                Leadership { leader: successor.clone(), leading: false, ..now }
+            }
+            Some(_) | None => now,
+        }
     }
 
     /// Consensus has ended. Unless it was told to, the process must end too: a manager that answers but takes part in
@@ -352,6 +389,7 @@ impl Node {
             Raft::new(id, self.inner.config.clone(), peers, log, machine).await.context("consensus does not start")?;
         tokio::spawn(follow(self.clone(), raft.metrics()));
         tokio::spawn(look_after(self.clone()));
+        tokio::spawn(stuck::watch(self.clone()));
         // Set once, under the lock of `parts`: only the first caller found them.
         let _ = self.inner.identity.set(identity);
         let _ = self.inner.raft.set(raft);

@@ -1,6 +1,7 @@
 //! Managers as processes: the means of the consensus tests. Whatever is started here ends with its guard.
 #![allow(dead_code)]
 
+pub mod hold;
 pub mod muffle;
 
 use std::{
@@ -13,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use minder_proto::v1::{self, control_client::ControlClient};
+use minder_proto::v1::{self, control_client::ControlClient, peer_client::PeerClient};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tonic::{Status, transport::Channel};
@@ -45,6 +46,7 @@ pub struct Manager {
     listen: String,
     pub peer_listen: String,
     pub peer_advertise: Option<String>,
+    pub environment: Vec<(&'static str, PathBuf)>,
     child: Option<Child>,
     channel: Option<Channel>,
 }
@@ -66,6 +68,7 @@ impl Manager {
             listen: free.clone(),
             peer_listen: free,
             peer_advertise: None,
+            environment: Vec::new(),
             child: None,
             channel: None,
         }
@@ -83,6 +86,7 @@ impl Manager {
             command.args(["--peer-advertise", advertise]);
         }
         let log = std::fs::File::options().create(true).append(true).open(self.log_path()).unwrap();
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         let mut child = command.stdout(Stdio::piped()).stderr(log).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
@@ -220,7 +224,20 @@ impl Manager {
         steps(self.control().demote_manager(request).await?.into_inner()).await
     }
 
-    /// All managers as this one knows them: id and client address.
+    /// The cluster's id, as this manager knows it.
+    pub async fn cluster_id(&self) -> String {
+        let request = v1::GetManagersRequest { local: true };
+        self.control().get_managers(request).await.unwrap().into_inner().cluster_id
+    }
+
+    /// Gives it an identity, as a leader does.
+    pub async fn adopt(&self, cluster_id: &str, node_id: u64) {
+        let endpoint = minder_proto::dial::endpoint(self.peer_address()).unwrap();
+        let request = v1::AdoptRequest { cluster_id: cluster_id.into(), node_id };
+        PeerClient::new(endpoint.connect_lazy()).adopt(request).await.unwrap();
+    }
+
+    /// All managers as this one knows them.
     pub async fn managers(&self) -> Vec<v1::ManagerStatus> {
         let request = v1::GetManagersRequest::default();
         self.control().get_managers(request).await.unwrap().into_inner().managers
