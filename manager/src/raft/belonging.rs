@@ -15,7 +15,7 @@ use super::{error::Fatal, init::describe, leadership::Member, node::Node};
 const SILENCE: Duration = Duration::from_secs(1);
 /// Between two looks.
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);
-/// And between two tellings that nobody took.
+/// Between two looks at its own address: a manager that is known by another name asks itself each time.
 const TELL_INTERVAL: Duration = Duration::from_secs(3);
 /// One manager answers within this or the next one is asked.
 const ASK_DEADLINE: Duration = Duration::from_secs(1);
@@ -26,11 +26,11 @@ const MOVE_DEADLINE: Duration = Duration::from_secs(5);
 pub(super) async fn look_after(node: Node) {
     let mut tell_at = Instant::now();
     loop {
-        if Instant::now() >= tell_at
-            && let Some(address) = node.moved_to().await
-        {
-            node.tell_where(&address).await;
+        if Instant::now() >= tell_at && node.is_known() {
             tell_at = Instant::now() + TELL_INTERVAL;
+            if let Some(address) = node.moved_to().await {
+                node.tell_where(&address).await;
+            }
         }
         if node.heard_nothing_for(SILENCE) {
             node.ask_whether_removed().await;
@@ -53,6 +53,11 @@ impl Node {
         let mut others: Vec<Member> = now.managers.iter().filter(|member| member.id != own).cloned().collect();
         others.sort_by_key(|member| !leads(member));
         others
+    }
+
+    fn is_known(&self) -> bool {
+        let own = self.own_id();
+        self.leadership().borrow().managers.iter().any(|member| member.id == own)
     }
 
     /// The peer address at which the cluster does not know this manager, but should. A manager may be known by another
