@@ -3,6 +3,7 @@
 
 mod belonging;
 mod error;
+mod gone;
 mod init;
 mod leadership;
 mod membership;

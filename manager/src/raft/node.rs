@@ -22,12 +22,13 @@ use openraft::{
     errors::{ClientWriteError, Fatal as CoreEnd, ForwardReason, LinearizableReadError, RaftError},
     raft::ReadPolicy,
 };
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Notify, Semaphore, mpsc, watch};
 
 use super::{
     RaftSettings,
     belonging::look_after,
     error::{Fatal, ProposeError, ReadError},
+    gone::follow_hints,
     leadership::{Leader, Leadership, follow},
     network::{Directory, Peers},
     stuck,
@@ -76,6 +77,10 @@ pub(super) struct Inner {
     pub(super) changing: tokio::sync::Mutex<()>,
     /// When a leader's message last came in, in milliseconds after `started`.
     heard_ms: AtomicU64,
+    /// Leaders whose stream of entries has ended.
+    pub(super) hints: mpsc::Sender<u64>,
+    /// The other end, until the node takes part.
+    hinted: Mutex<Option<mpsc::Receiver<u64>>>,
     /// The term in which this manager has given leadership up although its core leads on, and its successor.
     resigned: Mutex<Option<(u64, Option<Leader>)>>,
     /// Wakes whoever waits for an answer of a leader that has given up.
@@ -117,6 +122,7 @@ impl Node {
             hooks
         })?;
         let identity = opened.store.identity().map_err(|source| OpenError::Storage { folder: data.into(), source })?;
+        let (hints, hinted) = mpsc::channel(1);
         let inner = Inner {
             store: opened.store,
             parts: Mutex::new(Some((opened.log, opened.machine))),
@@ -126,6 +132,8 @@ impl Node {
             initialising: tokio::sync::Mutex::new(()),
             changing: tokio::sync::Mutex::new(()),
             heard_ms: AtomicU64::new(0),
+            hints,
+            hinted: Mutex::new(Some(hinted)),
             resigned: Mutex::default(),
             resigning: Notify::new(),
             directory: Arc::default(),
@@ -390,6 +398,9 @@ impl Node {
         tokio::spawn(follow(self.clone(), raft.metrics()));
         tokio::spawn(look_after(self.clone()));
         tokio::spawn(stuck::watch(self.clone()));
+        if let Some(hinted) = crate::lock(&self.inner.hinted).take() {
+            tokio::spawn(follow_hints(self.clone(), hinted));
+        }
         // Set once, under the lock of `parts`: only the first caller found them.
         let _ = self.inner.identity.set(identity);
         let _ = self.inner.raft.set(raft);
