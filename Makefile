@@ -10,7 +10,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
 export MINDER_BIN_DIR := $(abspath $(TARGET))/debug
 CARGO := deploy/setup/cargo
 
-.PHONY: help setup build where demo test test-limits bench-writes bench-supervision clean
+.PHONY: help setup build where demo test test-limits bench-writes bench-failover bench-supervision clean
 
 help: ## Say what there is to make
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -47,6 +47,11 @@ bench-writes: setup ## Durable writes per second beside etcd (installed from Deb
 	@command -v etcd > /dev/null || [ -n "$$MINDER_ETCD" ] || deploy/setup/etcd
 	$(CARGO) build --release --workspace --bins
 	MINDER_BIN_DIR=$(abspath $(TARGET))/release $(CARGO) run --release -p minder-chaos-tests --bin bench-writes
+
+bench-failover: setup ## Gaps of writers when the leader is killed and when it hands over, beside etcd
+	@command -v etcd > /dev/null || [ -n "$$MINDER_ETCD" ] || deploy/setup/etcd
+	$(CARGO) build --release --workspace --bins
+	MINDER_BIN_DIR=$(abspath $(TARGET))/release $(CARGO) run --release -p minder-chaos-tests --bin bench-failover
 
 bench-supervision: setup ## Restart time, memory and CPU of supervision beside supervisord and runit (from Debian's packages)
 	@deploy/setup/supervisors

@@ -131,6 +131,13 @@ async fn a_day_with_minderctl() {
     desk.run("minderctl host label h1 zone=b old-").await;
     desk.run("minderctl manager status").await;
     desk.run("minderctl manager transfer --to 2").await;
+    desk.run("minderctl manager add m4:7702").await;
+    desk.run("minderctl manager replace 2 m4:7702 -o json").await;
+    desk.run("minderctl manager remove 2").await;
+    desk.run("minderctl manager remove 9").await;
+    desk.run("minderctl manager promote m4:7701").await;
+    desk.run("minderctl manager demote 3").await;
+    desk.run("minderctl manager set-address 17 m4:7702 -o name").await;
     desk.run("minderctl init --peers a:1,b:1,c:1").await;
     desk.run("minderctl delete web").await;
     desk.run("minderctl version").await;

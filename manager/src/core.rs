@@ -22,8 +22,6 @@ pub struct Core {
     pub logs: LogBroker,
     /// Connections to whoever leads.
     pub leader: Leader,
-    /// Address users and slaves reach this manager at.
-    pub client_address: String,
     /// Backups that may be under way at once.
     pub backups: Arc<tokio::sync::Semaphore>,
     /// Room on the disk for writes.

@@ -69,17 +69,20 @@ pub async fn run(settings: Settings) -> Result<(), End> {
 
     let end = wait_for_end(&core).await;
     if end.is_ok() {
-        core.node.shutdown().await;
+        core.node.hand_over().await;
     }
-    follower.abort();
+    // What is under way is still answered, by passing it on; whoever connects anew finds another manager.
     stop.send_replace(true);
     // Streams of slaves and watchers end only with their connection, so the servers are not waited for any longer.
     let _ = tokio::time::timeout(DRAIN_DEADLINE, async { tokio::join!(peers, clients) }).await;
+    if end.is_ok() {
+        core.node.shutdown().await;
+    }
+    follower.abort();
     end
 }
 
 async fn open(settings: &Settings, addresses: Addresses, fleet: &Arc<Fleet>) -> Result<Arc<Core>, End> {
-    let client_address = addresses.client.clone();
     let (node, history) = Node::open(&settings.data, &settings.raft, addresses, |applied| {
         let history = Arc::new(History::new(applied));
         let hook = (history.clone(), fleet.clone());
@@ -108,7 +111,6 @@ async fn open(settings: &Settings, addresses: Addresses, fleet: &Arc<Fleet>) -> 
         history,
         logs: LogBroker::default(),
         leader: Leader::default(),
-        client_address,
         backups: Arc::new(tokio::sync::Semaphore::new(BACKUPS_MAX)),
         room: Room::new(settings.disk_floor_bytes),
     }))
@@ -145,6 +147,8 @@ async fn follow_leadership(core: Arc<Core>) {
                 tracing::info!(term, "this manager leads");
                 core.fleet.lead();
                 name_cluster(&core).await;
+                let node = core.node.clone();
+                tokio::spawn(async move { node.finish_change().await });
             }
             (Some(term), None) => {
                 tracing::info!(term, "this manager leads no more");

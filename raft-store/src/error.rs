@@ -20,6 +20,10 @@ pub enum ExitReason {
     InUse,
     /// The disk is full.
     DiskFull,
+    /// The cluster has removed this manager.
+    Removed,
+    /// Another process is this manager already.
+    Duplicate,
 }
 
 impl ExitReason {
@@ -32,6 +36,8 @@ impl ExitReason {
             Self::NewerFormat => 13,
             Self::InUse => 14,
             Self::DiskFull => 15,
+            Self::Removed => 20,
+            Self::Duplicate => 21,
         }
     }
 }

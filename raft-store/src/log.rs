@@ -8,6 +8,7 @@ use std::{
     io,
     ops::{Bound, RangeBounds},
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    time::Duration,
 };
 
 use minicbor::{CborLen, Decode, Encode, bytes::ByteArray};
@@ -74,6 +75,11 @@ pub(crate) struct Purged {
 impl LogStore {
     pub(crate) fn new(db: Arc<DB>, sync: LogSync, position: Position) -> Self {
         Self { inner: Arc::new(Inner { db, sync, position: Mutex::new(position), damage: OnceLock::new() }) }
+    }
+
+    /// How long the sync that is under way has taken so far; none when there is none.
+    pub fn sync_under_way(&self) -> Option<Duration> {
+        self.inner.sync.under_way()
     }
 
     /// How long syncs took lately.

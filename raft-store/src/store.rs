@@ -163,6 +163,11 @@ impl Store {
         self.log.excess(bytes)
     }
 
+    /// How long the sync of the log that is under way has taken so far; none when there is none.
+    pub fn sync_under_way(&self) -> Option<Duration> {
+        self.log.sync_under_way()
+    }
+
     /// Bytes that may still be written to the folder's file system, as of at most [`DISK_FREE_AGE_MAX`] ago.
     pub fn disk_free_bytes(&self) -> io::Result<u64> {
         let mut asked = self.disk_free.lock().unwrap_or_else(PoisonError::into_inner);

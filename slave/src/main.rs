@@ -9,6 +9,7 @@ mod disk;
 mod events;
 mod host;
 mod journal;
+mod known;
 mod ledger;
 mod link;
 mod local;

@@ -131,12 +131,15 @@ impl Client {
     /// How the managers stand; with `local`, what the asked one knows by itself.
     pub async fn managers(&self, local: bool) -> Result<v1::GetManagersReply, Error> {
         let request = v1::GetManagersRequest { local };
-        self.read(
-            request,
-            |mut control, request| async move { control.get_managers(request).await },
-            |reply| reply.position.as_ref(),
-        )
-        .await
+        let reply = self
+            .read(
+                request,
+                |mut control, request| async move { control.get_managers(request).await },
+                |reply| reply.position.as_ref(),
+            )
+            .await?;
+        self.learn_managers(reply.managers.iter().filter_map(|manager| manager.member.as_ref()));
+        Ok(reply)
     }
 
     /// Hands leadership to a manager by node id; 0 lets the leader choose.

@@ -14,7 +14,8 @@ const ASK_DEADLINE: Duration = Duration::from_secs(1);
 
 pub async fn get(core: &Core, request: v1::GetManagersRequest) -> Result<v1::GetManagersReply, Status> {
     let members = core.node.leadership().borrow().managers.clone();
-    let others = members.iter().filter(|member| !request.local && member.client_address != core.client_address);
+    let own = core.node.identity().map_or(0, |identity| identity.manager.0);
+    let others = members.iter().filter(|member| !request.local && member.id != own);
     let mut managers = vec![own_status(core)];
     managers.extend(join_all(others.map(|member| ask(core, member))).await);
     managers.sort_by_key(|manager| manager.member.as_ref().map_or(0, |member| member.id));
@@ -57,7 +58,7 @@ async fn ask(core: &Core, member: &Member) -> v1::ManagerStatus {
             client_address: member.client_address.clone(),
         }),
         role: "unreachable".into(),
-        voter: true,
+        voter: member.voter,
         ..Default::default()
     })
 }

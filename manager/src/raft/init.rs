@@ -29,10 +29,13 @@ pub enum InitError {
     Failed(String),
 }
 
-struct Peer {
-    address: String,
+/// A manager that was asked who it is.
+pub(super) struct Peer {
+    /// Its peer address, as it was asked.
+    pub(super) address: String,
     client: PeerClient<Channel>,
-    description: v1::DescribeReply,
+    /// What it says of itself.
+    pub(super) description: v1::DescribeReply,
 }
 
 impl Node {
@@ -174,7 +177,20 @@ fn identities(peers: &[Peer], rebuilt: Option<&ClusterId>) -> Result<(ClusterId,
     Ok((ClusterId::new(id).map_err(|error| InitError::Failed(error.to_string()))?, ids))
 }
 
-async fn ask(address: String) -> Result<Peer, InitError> {
+/// Asks the manager at this peer address who it is, and refuses one of another version.
+pub(super) async fn ask(address: String) -> Result<Peer, InitError> {
+    let peer = describe(address).await?;
+    let (own, other, address) = (env!("CARGO_PKG_VERSION"), &peer.description.version, &peer.address);
+    if other != own {
+        return Err(InitError::Usage(format!(
+            "the manager at {address} is version {other}, this one is {own}; use one version"
+        )));
+    }
+    Ok(peer)
+}
+
+/// Asks the manager at this peer address who it is.
+pub(super) async fn describe(address: String) -> Result<Peer, InitError> {
     let unreachable =
         |problem: String| InitError::Failed(format!("the manager at {address} does not answer: {problem}"));
     let channel = minder_proto::dial::endpoint(&address)
@@ -187,17 +203,11 @@ async fn ask(address: String) -> Result<Peer, InitError> {
         Ok(Err(status)) => return Err(unreachable(status.message().into())),
         Err(_) => return Err(unreachable(format!("nothing within {PEER_DEADLINE:?}"))),
     };
-    let own = env!("CARGO_PKG_VERSION");
-    if description.version != own {
-        let other = &description.version;
-        return Err(InitError::Usage(format!(
-            "the manager at {address} is version {other}, this one is {own}; use one version"
-        )));
-    }
     Ok(Peer { address, client, description })
 }
 
-async fn adopt(peer: &mut Peer, cluster: &ClusterId, id: u64) -> Result<(), InitError> {
+/// Gives a manager its identity. Saying the same again is as good.
+pub(super) async fn adopt(peer: &mut Peer, cluster: &ClusterId, id: u64) -> Result<(), InitError> {
     let identity = Identity { cluster: cluster.clone(), manager: ManagerId(id) };
     let request = v1::AdoptRequest { cluster_id: identity.cluster.to_string(), node_id: identity.manager.0 };
     let adopted = tokio::time::timeout(PEER_DEADLINE, peer.client.adopt(request)).await;

@@ -22,14 +22,17 @@ use openraft::{
     errors::{ClientWriteError, Fatal as CoreEnd, ForwardReason, LinearizableReadError, RaftError},
     raft::ReadPolicy,
 };
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Notify, Semaphore, mpsc, watch};
 
 use super::{
     RaftSettings,
+    belonging::look_after,
     error::{Fatal, ProposeError, ReadError},
-    leadership::{Leadership, follow},
+    gone::follow_hints,
+    leadership::{Leader, Leadership, follow},
     log_bound::{LogBound, keep_log_bound},
-    network::Peers,
+    network::{Directory, Peers},
+    stuck,
 };
 
 /// Proposals in flight: at 20,000 a second and 20 ms each there are 400; ten times that is a queue nobody should wait
@@ -71,11 +74,27 @@ pub(super) struct Inner {
     pub(super) adopting: tokio::sync::Mutex<()>,
     /// Held by the one `init` that may be under way.
     pub(super) initialising: tokio::sync::Mutex<()>,
+    /// Held by the one change of managers that may be under way.
+    pub(super) changing: tokio::sync::Mutex<()>,
+    /// When a leader's message last came in, in milliseconds after `started`.
+    heard_ms: AtomicU64,
+    /// Leaders whose stream of entries has ended.
+    pub(super) hints: mpsc::Sender<u64>,
+    /// The other end, until the node takes part.
+    hinted: Mutex<Option<mpsc::Receiver<u64>>>,
+    /// The term in which this manager has given leadership up although its core leads on, and its successor.
+    resigned: Mutex<Option<(u64, Option<Leader>)>>,
+    /// Wakes whoever waits for an answer of a leader that has given up.
+    resigning: Notify,
+    /// Where the other managers are.
+    directory: Arc<Directory>,
     /// Snapshots being received: from a leader that was just deposed, and from its successor.
     pub(super) receiving: Semaphore,
     config: Arc<Config>,
     pub(super) log_bound: LogBound,
     addresses: Addresses,
+    /// Drawn at this start.
+    pub(super) instance: String,
     leadership: watch::Sender<Leadership>,
     fatal: watch::Sender<Option<Fatal>>,
     proposals: Semaphore,
@@ -105,6 +124,7 @@ impl Node {
             hooks
         })?;
         let identity = opened.store.identity().map_err(|source| OpenError::Storage { folder: data.into(), source })?;
+        let (hints, hinted) = mpsc::channel(1);
         let inner = Inner {
             store: opened.store,
             parts: Mutex::new(Some((opened.log, opened.machine))),
@@ -112,10 +132,18 @@ impl Node {
             identity: OnceLock::new(),
             adopting: tokio::sync::Mutex::new(()),
             initialising: tokio::sync::Mutex::new(()),
+            changing: tokio::sync::Mutex::new(()),
+            heard_ms: AtomicU64::new(0),
+            hints,
+            hinted: Mutex::new(Some(hinted)),
+            resigned: Mutex::default(),
+            resigning: Notify::new(),
+            directory: Arc::default(),
             receiving: Semaphore::new(2),
             config,
             log_bound: LogBound::from(settings),
             addresses,
+            instance: uuid::Uuid::new_v4().to_string(),
             leadership: watch::channel(Leadership::default()).0,
             fatal: watch::channel(None).0,
             proposals: Semaphore::new(PROPOSALS_MAX),
@@ -178,7 +206,14 @@ impl Node {
     pub async fn propose(&self, proposal: impl Into<SharedProposal>) -> Result<Reply, ProposeError> {
         let raft = self.raft().ok_or(ProposeError::NoCluster)?;
         let _permit = self.inner.proposals.try_acquire().map_err(|_| ProposeError::TooBusy)?;
-        let written = tokio::time::timeout(PROPOSE_DEADLINE, self.write(raft, proposal.into())).await;
+        // Dropping a proposal in flight takes nothing back: its answer is lost, which is what is said.
+        let written = tokio::select! {
+            biased;
+            written = tokio::time::timeout(PROPOSE_DEADLINE, self.write(raft, proposal.into())) => written,
+            () = self.inner.resigning.notified() => {
+                return Err(ProposeError::Unknown("this manager was stuck and has given its leadership up".into()));
+            }
+        };
         match written {
             Ok(Ok(answer)) => answer.ok_or_else(|| ProposeError::Unknown("an entry without an answer".into())),
             Ok(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_)))) => Err(ProposeError::NotLeader),
@@ -246,8 +281,22 @@ impl Node {
         });
     }
 
+    /// A message of a leader came in.
+    pub(super) fn heard(&self) {
+        self.inner.heard_ms.store(self.inner.started.elapsed().as_millis() as u64, Ordering::Relaxed);
+    }
+
+    /// Nobody has led this manager for so long, and it does not lead itself.
+    pub(super) fn heard_nothing_for(&self, silence: Duration) -> bool {
+        let heard = Duration::from_millis(self.inner.heard_ms.load(Ordering::Relaxed));
+        let leading = self.inner.leadership.borrow().leading;
+        !leading && self.inner.started.elapsed().saturating_sub(heard) > silence
+    }
+
     /// Notes who leads now.
     pub(super) fn lead(&self, now: Leadership) {
+        self.inner.directory.learn(&now.managers);
+        let now = self.unless_resigned(now);
         let leader = |leadership: &Leadership| leadership.leader.as_ref().map(|leader| leader.id);
         self.inner.leadership.send_if_modified(|before| {
             if leader(&now).is_some() && leader(&now) != leader(before) {
@@ -257,6 +306,28 @@ impl Node {
             *before = now;
             changed
         });
+    }
+
+    /// Gives leadership in this term up for everybody here, whatever the core says; `successor` once one is known.
+    pub(super) fn resign(&self, term: u64, successor: Option<Leader>) {
+        *crate::lock(&self.inner.resigned) = Some((term, successor));
+        let now = self.inner.leadership.borrow().clone();
+        self.lead(now);
+        self.inner.resigning.notify_waiters();
+    }
+
+    /// It was stuck and gave leadership in this term up; its core has not noticed yet that somebody else leads.
+    pub(super) fn has_resigned(&self, in_term: u64) -> bool {
+        crate::lock(&self.inner.resigned).as_ref().is_some_and(|(term, _)| *term == in_term)
+    }
+
+    fn unless_resigned(&self, now: Leadership) -> Leadership {
+        match &*crate::lock(&self.inner.resigned) {
+            Some((term, successor)) if *term == now.term => {
+                Leadership { leader: successor.clone(), leading: false, ..now }
+            }
+            Some(_) | None => now,
+        }
     }
 
     /// Consensus has ended. Unless it was told to, the process must end too: a manager that answers but takes part in
@@ -331,6 +402,7 @@ impl Node {
             version: env!("CARGO_PKG_VERSION").into(),
             initialized,
             rebuilt: self.is_rebuilt(),
+            instance: self.inner.instance.clone(),
         }
     }
 
@@ -339,11 +411,16 @@ impl Node {
             bail!("this manager takes part already");
         };
         let id = identity.manager.0;
-        let peers = Peers::new(identity.cluster.clone(), id);
+        let peers = Peers::new(identity.cluster.clone(), id, self.inner.directory.clone());
         let raft =
             Raft::new(id, self.inner.config.clone(), peers, log, machine).await.context("consensus does not start")?;
         tokio::spawn(follow(self.clone(), raft.metrics()));
         tokio::spawn(keep_log_bound(self.clone(), raft.clone()));
+        tokio::spawn(look_after(self.clone()));
+        tokio::spawn(stuck::watch(self.clone()));
+        if let Some(hinted) = crate::lock(&self.inner.hinted).take() {
+            tokio::spawn(follow_hints(self.clone(), hinted));
+        }
         // Set once, under the lock of `parts`: only the first caller found them.
         let _ = self.inner.identity.set(identity);
         let _ = self.inner.raft.set(raft);
