@@ -21,7 +21,7 @@ use minder_model::{
     Assignment, AssignmentDelta, ClusterId, DeltaError, Digest, Hooks, Incarnation, InstanceKey, InstanceStatus, Item,
     Revision, RunSpec,
 };
-use minder_shim::protocol::Request;
+use minder_shim::{fail_point, protocol::Request};
 use minder_supervisor::{Effect, Event, ProbeKind, Record, Supervisor};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::task::AbortOnDropHandle;
@@ -380,7 +380,9 @@ impl Host {
                 // A full or closed queue belongs to a shim that is gone.
                 let _ = requests.try_send(Request::Release);
             }
+            fail_point!("end-recorded");
             bundle.remove();
+            fail_point!("bundle-removed");
             cgroups.remove(&leaf);
         }));
     }
@@ -440,7 +442,9 @@ impl Host {
     /// One sync for everything, then everything that waited for it.
     fn finish_turn(&mut self, mut owed: Owed) -> io::Result<()> {
         self.keep_order(&mut owed);
+        fail_point!("turn-before-sync");
         tokio::task::block_in_place(|| self.ledger.save())?;
+        fail_point!("turn-after-sync");
         // What is to run comes first, clearing away after it: somebody waits for the one and nobody for the other.
         for (key, effect) in owed {
             self.carry_out(&key, effect);
@@ -448,6 +452,7 @@ impl Host {
         for done in std::mem::take(&mut self.after_sync) {
             done();
         }
+        fail_point!("turn-carried-out");
         self.publish();
         Ok(())
     }
