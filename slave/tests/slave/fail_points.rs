@@ -23,10 +23,11 @@ use tokio::sync::Semaphore;
 use crate::stage::{CLUSTER, DEADLINE, Programs, Stage, host, item, kill, shims, spec};
 
 /// Lives at a time: they mostly wait.
-const AT_ONCE: usize = 8;
+const AT_ONCE: usize = 24;
 /// The point of which every passage is walked, for it is passed in every turn.
 const EVERY_TURN: &str = "turn-after-sync";
-/// No life has more turns.
+/// Of its passages this many are walked at a time. No life has more than the other.
+const PASSAGES_AT_ONCE: u64 = 12;
 const PASSAGES_MAX: u64 = 200;
 /// A step that is there only when somebody died at another one before.
 const AFTER: [(&str, &str); 1] = [("left-shim-released", "end-recorded")];
@@ -37,7 +38,7 @@ const NAMES: [&str; 2] = ["polite", "deaf"];
 /// Holds the lock; ends with 7 when it is told to go, and by TERM unless it is deaf.
 const SCRIPT: &str = r#"exec 9>>"$0.$1.lock"; flock -n 9 || echo "DOUBLE $1 $2" >> "$0"; echo "start $1 $2" >> "$0"
 if [ $1 = deaf ]; then trap '' TERM; else trap 'echo "end $1 $2 0" >> "$0"; exit 0' TERM; fi
-while :; do [ -e "$0.$1.go" ] && rm "$0.$1.go" && echo "end $1 $2 7" >> "$0" && exit 7; sleep 0.02; done"#;
+while :; do [ -e "$0.$1.go" ] && rm "$0.$1.go" && echo "end $1 $2 7" >> "$0" && exit 7; sleep 0.1; done"#;
 
 /// A named step and whose it is.
 #[derive(Debug, Clone)]
@@ -112,18 +113,24 @@ fn points() -> Vec<Point> {
 }
 
 /// Lives with a death at each passage of one point, or at its first; gives their number.
-async fn walk(point: Point, dies: Dies, every_passage: bool, slots: Arc<Semaphore>) -> u64 {
-    let passages = if every_passage { PASSAGES_MAX } else { 1 };
-    for passage in 1..=passages {
-        let slot = slots.acquire().await.unwrap();
-        let reached = Life::begin(&point, dies, passage).await.live().await;
-        drop(slot);
-        if !reached {
-            assert!(passage > 1, "nobody comes by {}", point.name);
-            return passage - 1;
+async fn walk(point: Point, dies: Dies, every_passage: bool, slots: Arc<Semaphore>) -> usize {
+    let at_once = if every_passage { PASSAGES_AT_ONCE } else { 1 };
+    let mut reached = 0;
+    for first in (1..PASSAGES_MAX).step_by(at_once as usize) {
+        let lives = (first..first + at_once).map(|passage| live(&point, dies, passage, &slots));
+        let came_by = futures::future::join_all(lives).await.into_iter().filter(|came_by| *came_by).count();
+        reached += came_by;
+        assert!(reached > 0, "nobody comes by {}", point.name);
+        if !every_passage || came_by < at_once as usize {
+            break;
         }
     }
-    passages
+    reached
+}
+
+async fn live(point: &Point, dies: Dies, passage: u64, slots: &Semaphore) -> bool {
+    let _slot = slots.acquire().await.unwrap();
+    Life::begin(point, dies, passage).await.live().await
 }
 
 /// One life of both processes.
@@ -373,6 +380,8 @@ impl Life {
 
 /// Files and hooks, so that their steps are come by as well.
 fn with_everything(mut spec: Spec) -> Spec {
+    // A word that dies with its shim costs no more than this.
+    spec.stop.grace = Millis(2_000);
     let hook = || Some(Hook::new("/bin/true", Vec::new()));
     (spec.hooks.pre_start, spec.hooks.post_stop) = (hook(), hook());
     let content = String::from("x");
