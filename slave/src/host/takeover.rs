@@ -24,7 +24,7 @@ impl Host {
         for record in records {
             let key = record.key.clone();
             let live = record.live.map(|live| live.incarnation);
-            let supervisor = Supervisor::restore(record, now());
+            let supervisor = Supervisor::restore(record, now()).taking_turns();
             let requests = live.map(|incarnation| self.attend_again(&key, incarnation, &mut kept));
             self.changed.insert(key.clone());
             self.units.insert(key, Unit::new(supervisor, requests, live.is_some()));

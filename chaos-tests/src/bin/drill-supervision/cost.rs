@@ -1,13 +1,19 @@
 //! What a drill costs the machine, as the kernel counts it.
 
-use std::{fs, path::Path, time::Duration};
+use std::{
+    fs,
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use minder_chaos_tests::Cluster;
 use nix::unistd::{SysconfVar, sysconf};
 
 /// Counted so far.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 pub struct Cost {
+    /// When it was.
+    pub at: Instant,
     /// CPU time of the slave itself, and of the manager.
     pub slave_cpu: Duration,
     pub manager_cpu: Duration,
@@ -27,6 +33,7 @@ impl Cost {
     pub fn of(cluster: &Cluster) -> Self {
         let (slave, manager) = (cluster.slaves[0].pid(), cluster.managers[0].pid());
         Self {
+            at: Instant::now(),
             slave_cpu: cpu(slave),
             manager_cpu: cpu(manager),
             machine_cpu: machine_cpu(),
