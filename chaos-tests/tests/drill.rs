@@ -23,5 +23,5 @@ fn hostile_programs_harm_nobody() {
 
 #[test]
 fn a_crash_loop_keeps_nobody_from_starting() {
-    drill("crash-loop", &[("LOOPING", "100"), ("SECONDS", "4")]);
+    drill("crash-loop", &[("LOOPING", "100"), ("SECONDS", "2")]);
 }

@@ -360,8 +360,8 @@ impl Life {
     fn note_exits(&mut self) {
         for status in self.stage.seen.values() {
             for exit in &status.exits {
-                let Some(kind) = exit.status.as_ref().and_then(|status| status.kind.clone()) else { continue };
-                let before = self.told.insert((status.process.clone(), exit.incarnation), kind.clone());
+                let Some(kind) = exit.status.as_ref().and_then(|status| status.kind) else { continue };
+                let before = self.told.insert((status.process.clone(), exit.incarnation), kind);
                 assert!(before.is_none_or(|before| before == kind), "an exit was told in two ways");
             }
         }

@@ -48,7 +48,7 @@ async fn looped(shape: Shape, name: &str, restart: Restart) {
     client.apply(&[crashing(shape.processes, restart)], &Write::default()).await.unwrap();
     let begin = Instant::now();
     // What the first starts cost is another drill's business.
-    tokio::time::sleep(Duration::from_secs(5)).await;
+    tokio::time::sleep(Duration::from_secs(shape.seconds) / 12).await;
     let before = Cost::of(&cluster);
     let half = Duration::from_secs(shape.seconds / 2);
     let mut took = probe.starts_for(half).await;
