@@ -8,6 +8,7 @@ mod local;
 mod order;
 mod probes;
 mod takeover;
+mod turns;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -21,13 +22,14 @@ use minder_model::{
     Assignment, AssignmentDelta, ClusterId, DeltaError, Digest, Hooks, Incarnation, InstanceKey, InstanceStatus, Item,
     Revision, RunSpec,
 };
-use minder_shim::protocol::Request;
+use minder_shim::{fail_point, protocol::Request};
 use minder_supervisor::{Effect, Event, ProbeKind, Record, Supervisor};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::task::AbortOnDropHandle;
 
 use self::end::{ended, failed};
 pub use self::local::{Listed, Local};
+use self::turns::Turns;
 use crate::{
     clock::{mono_ms, now},
     events::Events,
@@ -112,6 +114,7 @@ pub struct Host {
     cgroups: Cgroups,
     units: BTreeMap<InstanceKey, Unit>,
     wakes: BTreeMap<u64, BTreeSet<InstanceKey>>,
+    turns: Turns,
     inbox: mpsc::Receiver<Message>,
     news: mpsc::Receiver<News>,
     news_sender: mpsc::Sender<News>,
@@ -181,6 +184,7 @@ impl Host {
             cgroups,
             units: BTreeMap::new(),
             wakes: BTreeMap::new(),
+            turns: Turns::new(),
             inbox,
             news,
             news_sender,
@@ -294,7 +298,7 @@ impl Host {
             self.ledger.items().filter(news).map(|(key, item)| (key.clone(), *item)).collect();
         for (key, item) in wanted {
             if !self.units.contains_key(&key) {
-                let supervisor = Supervisor::new(Record::new(key.clone(), now().wall_ms));
+                let supervisor = Supervisor::new(Record::new(key.clone(), now().wall_ms)).taking_turns();
                 self.units.insert(key.clone(), Unit::new(supervisor, None, false));
             }
             let run_spec = self.ledger.run_spec(&item.spec).cloned();
@@ -354,6 +358,9 @@ impl Host {
             What::HookFailed(message) => return self.events.tell(&key, message),
         };
         let over = matches!(event, Event::Ended(_));
+        if over || runs {
+            self.turns.done(&key);
+        }
         self.step(&key, event, owed);
         if over {
             self.release(&key, incarnation);
@@ -380,7 +387,9 @@ impl Host {
                 // A full or closed queue belongs to a shim that is gone.
                 let _ = requests.try_send(Request::Release);
             }
+            fail_point!("end-recorded");
             bundle.remove();
+            fail_point!("bundle-removed");
             cgroups.remove(&leaf);
         }));
     }
@@ -395,6 +404,9 @@ impl Host {
         let before = unit.supervisor.status(now());
         let effects = unit.supervisor.step(event, now());
         let after = unit.supervisor.status(now());
+        if unit.supervisor.asks_for_turn() {
+            self.turns.ask(key);
+        }
         if before != after {
             self.changed.insert(key.clone());
             self.events.phase_changed(&before, &after);
@@ -440,7 +452,10 @@ impl Host {
     /// One sync for everything, then everything that waited for it.
     fn finish_turn(&mut self, mut owed: Owed) -> io::Result<()> {
         self.keep_order(&mut owed);
+        self.give_turns(&mut owed);
+        fail_point!("turn-before-sync");
         tokio::task::block_in_place(|| self.ledger.save())?;
+        fail_point!("turn-after-sync");
         // What is to run comes first, clearing away after it: somebody waits for the one and nobody for the other.
         for (key, effect) in owed {
             self.carry_out(&key, effect);
@@ -448,6 +463,7 @@ impl Host {
         for done in std::mem::take(&mut self.after_sync) {
             done();
         }
+        fail_point!("turn-carried-out");
         self.publish();
         Ok(())
     }

@@ -6,7 +6,7 @@ use std::{
     io::{self, Read},
     os::{
         fd::{AsRawFd, OwnedFd},
-        unix::ffi::OsStrExt,
+        unix::{ffi::OsStrExt, fs::MetadataExt},
     },
     path::{Path, PathBuf},
     process::exit,
@@ -14,7 +14,7 @@ use std::{
 };
 
 use minder_shim::{
-    bundle, identity,
+    bundle, fail_point, identity,
     launch::Launch,
     output::{Output, Tail},
     protocol::{Request, Scope},
@@ -41,6 +41,8 @@ const DAEMON_INTERVAL: Duration = Duration::from_millis(20);
 const BLOCKED_INTERVAL: Duration = Duration::from_millis(200);
 /// An ended incarnation whose slave never comes leaves its record on disk and goes.
 const UNCLAIMED: Duration = Duration::from_secs(24 * 60 * 60);
+/// And looks this often whether that record is still there, besides when a slave goes.
+const CLAIMED_INTERVAL: Duration = Duration::from_secs(60);
 /// One read of a pipe takes what a default pipe holds, and more of a larger one. From this size on the memory comes in
 /// pages that cost nothing until a program really writes that much at once.
 const READ_BYTES: usize = 128 * 1024;
@@ -89,6 +91,7 @@ impl Shim {
     pub fn prepare(launch: Launch) -> io::Result<Self> {
         // A bundle that has a record was used before. What that says must not be lost, and nothing starts twice.
         let record_file = OpenOptions::new().read(true).write(true).create_new(true).open(bundle::RECORD)?;
+        fail_point!("shim-record-made");
         sys::make_blocks(&record_file, FILE_BYTES)?;
         let own = std::process::id();
         let record = Record {
@@ -117,6 +120,7 @@ impl Shim {
             ended_at: None,
         };
         shim.changed();
+        fail_point!("shim-listening");
         Ok(shim)
     }
 
@@ -130,10 +134,15 @@ impl Shim {
             self.look_for_daemon();
             self.keep_killing();
             self.finish();
-            if self.ended_at.is_some_and(|at| at.elapsed() >= UNCLAIMED) {
+            if self.ended_at.is_some_and(|at| at.elapsed() >= UNCLAIMED || self.is_claimed()) {
                 exit(0);
             }
         }
+    }
+
+    /// The slave took note of the end and removed the bundle, but died before it could say so.
+    fn is_claimed(&self) -> bool {
+        self.record_file.metadata().is_ok_and(|record| record.nlink() == 0)
     }
 
     fn start(&mut self) {
@@ -141,6 +150,7 @@ impl Shim {
         if let Err(errno) = self.open_logs() {
             return self.start_failed(Step::Logs, errno);
         }
+        fail_point!("shim-logs-opened");
         self.start_child(Place::Cgroup);
     }
 
@@ -151,11 +161,14 @@ impl Shim {
                 self.start_failed(failed.step, failed.errno);
             }
             Ok(mut child) => {
+                fail_point!("shim-child-made");
                 // On record first: whatever happens to this process now, nothing runs that nobody knows of.
                 self.take_main(child.pid as u32);
                 self.changed();
+                fail_point!("shim-identity-recorded");
                 // A child that is dead already is reaped in a moment.
                 let _ = child.let_go();
+                fail_point!("shim-program-let-go");
                 let last = self.logs.len() - 1;
                 for (pipe, log) in [(Some(child.stdout), 0), (child.stderr, last)] {
                     if let Some(pipe) = pipe
@@ -181,6 +194,7 @@ impl Shim {
         }
         match outcome {
             Ok(()) => {
+                fail_point!("shim-program-executed");
                 self.record.stage = Stage::Running;
                 let timeout = self.launch.daemon.as_ref().map(|daemon| Duration::from_millis(daemon.launch_timeout_ms));
                 self.daemon_deadline = timeout.map(|timeout| Instant::now() + timeout);
@@ -192,6 +206,7 @@ impl Shim {
             }
         }
         self.changed();
+        fail_point!("shim-running-recorded");
     }
 
     fn open_logs(&mut self) -> Result<(), i32> {
@@ -254,7 +269,7 @@ impl Shim {
 
     fn timeout_ms(&self) -> i32 {
         let mut timeout = match self.ended_at {
-            Some(at) => UNCLAIMED.saturating_sub(at.elapsed()) + Duration::from_millis(1),
+            Some(_) => CLAIMED_INTERVAL,
             None => Duration::from_secs(3_600),
         };
         if self.killing {
@@ -303,9 +318,19 @@ impl Shim {
         for request in self.socket.requests() {
             match request {
                 Request::Hello { .. } => self.socket.tell(&self.record),
-                Request::Signal { signal, scope } => self.signal(signal, scope),
-                Request::KillTree => self.killing = self.ended_at.is_none(),
-                Request::Release if self.ended_at.is_some() => exit(0),
+                Request::Signal { signal, scope } => {
+                    fail_point!("shim-told-to-signal");
+                    self.signal(signal, scope);
+                    fail_point!("shim-signalled");
+                }
+                Request::KillTree => {
+                    fail_point!("shim-told-to-kill");
+                    self.killing = self.ended_at.is_none();
+                }
+                Request::Release if self.ended_at.is_some() => {
+                    fail_point!("shim-released");
+                    exit(0)
+                }
                 // The end has not come yet, so it cannot have been taken note of.
                 Request::Release => {}
             }
@@ -361,6 +386,7 @@ impl Shim {
             return;
         }
         let end = end_of(reaped.status);
+        fail_point!("shim-main-reaped");
         if self.daemon_deadline.is_some() && !self.launcher_ended && end == End::Code(0) {
             self.launcher_ended = true;
             return;
@@ -381,6 +407,7 @@ impl Shim {
         // What the main process leaves behind must not meet the next incarnation.
         self.killing = true;
         self.changed();
+        fail_point!("shim-exit-recorded");
     }
 
     /// After a daemon's launcher has ended well: the pid file's process, or the oldest one that stayed.
@@ -430,6 +457,7 @@ impl Shim {
         if self.killing {
             self.kill_looks = self.kill_looks.saturating_add(1);
             tree::kill(self.record.shim_pid, Path::new(OsStr::from_bytes(&self.launch.cgroup)));
+            fail_point!("shim-tree-killed");
         }
     }
 
@@ -438,15 +466,18 @@ impl Shim {
         if self.record.stage != Stage::Draining || !self.tree_gone {
             return;
         }
+        fail_point!("shim-tree-empty");
         for at in 0..self.streams.len() {
             self.drain(at);
         }
         self.leave_output();
+        fail_point!("shim-output-left");
         self.killing = false;
         self.record.dropped_bytes = self.logs.iter().map(|log| log.dropped).sum();
         self.record.stage = if self.record.failed_step == Step::None { Stage::Ended } else { Stage::StartFailed };
         self.ended_at = Some(Instant::now());
         self.changed();
+        fail_point!("shim-end-recorded");
     }
 
     /// Before the record says that all is over: whoever reads that finds this. A disk that does not take it costs this.

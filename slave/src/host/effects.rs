@@ -3,7 +3,10 @@
 use std::{io, path::Path};
 
 use minder_model::{Generation, Hooks, Incarnation, InstanceKey, Resources, Signal, Spec, StartFailure, StopScope};
-use minder_shim::protocol::{Request, Scope};
+use minder_shim::{
+    fail_point,
+    protocol::{Request, Scope},
+};
 use minder_supervisor::Effect;
 
 use super::Host;
@@ -19,6 +22,7 @@ impl Host {
     pub(super) fn carry_out(&mut self, key: &InstanceKey, effect: Effect) {
         match effect {
             Effect::Spawn { incarnation, generation, run_spec } => {
+                fail_point!("intent-synced");
                 let leaf = self.cgroups.leaf(key, incarnation);
                 let spec = run_spec.spec();
                 let (launch, hooks, files) = self.placed(key, generation, incarnation, spec, |place| {
@@ -33,15 +37,21 @@ impl Host {
             }
             // So a stop begins.
             Effect::Signal { incarnation, signal, scope, then_continue: true } => {
+                fail_point!("stop-recorded");
                 let requests = [signal, Signal::CONT].map(|signal| signal_request(signal, scope));
                 self.ask_to_end(key, incarnation, requests.into());
             }
             Effect::Reload { incarnation } => self.reload(key, incarnation),
-            Effect::KillTree { incarnation } => self.request(key, incarnation, Request::KillTree),
+            Effect::KillTree { incarnation } => {
+                fail_point!("kill-due");
+                self.request(key, incarnation, Request::KillTree);
+            }
             Effect::Forget => {
+                fail_point!("removal-recorded");
                 self.units.remove(key);
                 self.changed.insert(key.clone());
                 self.folders.forget(key);
+                fail_point!("instance-forgotten");
             }
             // Done when the step gave them.
             Effect::Save | Effect::WakeAt(_) | Effect::Probe { .. } | Effect::Tell(_) => {}
@@ -83,8 +93,11 @@ impl Host {
             errno: error.raw_os_error().unwrap_or_default(),
             message: format!("cannot prepare {}: {error}", attendant.bundle.path().display()),
         };
-        let prepared =
-            attendant.bundle.create(launch).map_err(no_bundle).and_then(|()| self.cgroups.create(leaf, resources));
+        let prepared = attendant.bundle.create(launch).map_err(no_bundle).and_then(|()| {
+            fail_point!("bundle-written");
+            self.cgroups.create(leaf, resources)
+        });
+        fail_point!("cgroup-made");
         if let Some(unit) = self.units.get_mut(key) {
             unit.requests = Some(sender);
         }

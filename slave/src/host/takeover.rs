@@ -7,7 +7,7 @@ use std::{
 };
 
 use minder_model::{Digest, Generation, Incarnation, InstanceKey};
-use minder_shim::protocol::Request;
+use minder_shim::{fail_point, protocol::Request};
 use minder_supervisor::{Live, Record, Supervisor};
 use tokio::sync::mpsc;
 
@@ -18,17 +18,19 @@ impl Host {
     /// First it is found out what became of living incarnations, then the assignment counts again.
     pub(super) fn take_over(&mut self) -> Owed {
         self.account_for_bundles();
+        fail_point!("bundles-accounted-for");
         let records: Vec<Record> = self.ledger.records().cloned().collect();
         let mut kept = BTreeSet::new();
         for record in records {
             let key = record.key.clone();
             let live = record.live.map(|live| live.incarnation);
-            let supervisor = Supervisor::restore(record, now());
+            let supervisor = Supervisor::restore(record, now()).taking_turns();
             let requests = live.map(|incarnation| self.attend_again(&key, incarnation, &mut kept));
             self.changed.insert(key.clone());
             self.units.insert(key, Unit::new(supervisor, requests, live.is_some()));
         }
         self.cgroups.sweep(&kept);
+        fail_point!("taken-over");
         let mut owed = Owed::new();
         self.assign_all(&mut owed);
         owed
@@ -90,5 +92,6 @@ async fn release(bundle: Bundle) {
         // A shim that goes before it has read this is as well gone.
         let _ = connection.write_all(&Request::Release.encode()).await;
     }
+    fail_point!("left-shim-released");
     bundle.remove();
 }

@@ -4,6 +4,7 @@ use std::{ffi::OsStr, io, path::Path, process::Stdio, time::Duration};
 
 use minder_model::{Millis, PROBE_MESSAGE_BYTES_MAX};
 use minder_shim::{
+    fail_point,
     outcome::{OUTPUT_BYTES_MAX, Outcome},
     record::Step,
 };
@@ -68,6 +69,7 @@ pub async fn run(shim: &Path, bundle: &Path, how: How, words: &[String], limit: 
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .env_clear()
+        .envs(fail_point::handed_on())
         .kill_on_drop(false)
         .spawn()
         .map_err(|error| format!("cannot start {}: {error}", shim.display()))?;

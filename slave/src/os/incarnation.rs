@@ -13,6 +13,7 @@ use std::{
 
 use minder_model::{Hooks, Incarnation, InstanceKey, StartFailure};
 use minder_shim::{
+    fail_point,
     output::Output,
     protocol::{Request, VERSION, decode_record, next_frame},
     record::{Record, Stage},
@@ -127,6 +128,7 @@ impl Attendant {
             }
             return;
         }
+        fail_point!("start-prepared");
         let shim = self.shim.clone();
         let spawned = tokio::process::Command::new(&*shim)
             .arg(self.bundle.path())
@@ -134,14 +136,17 @@ impl Attendant {
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .env_clear()
+            .envs(fail_point::handed_on())
             .kill_on_drop(false)
             .spawn();
         match spawned {
             Ok(mut child) => {
+                fail_point!("shim-spawned");
                 if let Some(mut ready) = child.stdout.take() {
                     // Whatever comes of it, the next thing is to look.
                     let _ = tokio::time::timeout(READY_WAIT, ready.read(&mut [0])).await;
                 }
+                fail_point!("shim-ready");
                 self.attend(Some(child)).await;
             }
             Err(error) => {
@@ -159,6 +164,7 @@ impl Attendant {
     /// What comes before the program. The error is what to tell, if anybody is left to be told.
     async fn prepare(&mut self, files: Vec<RenderedFile>) -> Result<(), Option<What>> {
         self.write_files(files).await.map_err(|failure| Some(What::NoShim(failure)))?;
+        fail_point!("files-written");
         self.pre_start().await
     }
 
@@ -232,7 +238,10 @@ impl Attendant {
             let working = shim.as_mut().is_some_and(|shim| matches!(shim.try_wait(), Ok(None)));
             if !working {
                 match self.bundle.close() {
-                    Ok(true) => return self.without_shim().await,
+                    Ok(true) => {
+                        fail_point!("late-shim-shut-out");
+                        return self.without_shim().await;
+                    }
                     Ok(false) => {}
                     Err(error) => tracing::warn!(bundle = %self.bundle.path().display(), %error, "cannot look"),
                 }
@@ -253,6 +262,7 @@ impl Attendant {
         if send(&mut connection, Request::Hello { version: VERSION }).await.is_err() {
             return Ok(false);
         }
+        fail_point!("shim-greeted");
         let mut over = false;
         loop {
             // Both may be dropped at their await: `read_buf` keeps nothing outside its buffer, the queue what it holds.
@@ -268,7 +278,9 @@ impl Attendant {
                 request = self.requests.recv() => {
                     let Some(request) = request else { return Err(HostGone) };
                     let released = request == Request::Release;
-                    if send(&mut connection, request).await.is_err() || released {
+                    let sent = send(&mut connection, request).await;
+                    fail_point!("request-sent");
+                    if sent.is_err() || released {
                         return Ok(over);
                     }
                 }
@@ -280,10 +292,15 @@ impl Attendant {
     async fn hear(&mut self, record: Record) -> Result<bool, HostGone> {
         match record.stage {
             Stage::Preparing | Stage::Draining => Ok(false),
-            Stage::Running => self.tell(What::Running(record)).await.map(|()| false),
+            Stage::Running => {
+                fail_point!("running-heard");
+                self.tell(What::Running(record)).await.map(|()| false)
+            }
             Stage::StartFailed => self.tell(self.over(Some(record))).await.map(|()| true),
             Stage::Ended => {
+                fail_point!("end-heard");
                 self.post_stop().await?;
+                fail_point!("post-stop-run");
                 self.tell(self.over(Some(record))).await.map(|()| true)
             }
         }
@@ -304,6 +321,7 @@ impl Attendant {
             match Orphan::hold(record) {
                 Ok(Some(orphan)) => {
                     tracing::warn!(instance = %self.key, pid = record.main_pid, "its shim is gone; held without it");
+                    fail_point!("orphan-held");
                     self.tell(What::Running(record.clone())).await?;
                     orphan.until_ended(&mut self.requests, &self.cgroup).await;
                 }
@@ -312,6 +330,7 @@ impl Attendant {
             }
         }
         self.end_leftovers().await;
+        fail_point!("leftovers-ended");
         if record.as_ref().is_some_and(|record| matches!(record.stage, Stage::Running | Stage::Draining | Stage::Ended))
         {
             self.post_stop().await?;

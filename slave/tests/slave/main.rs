@@ -5,6 +5,7 @@
 mod at_most_one;
 mod checks;
 mod exits;
+mod fail_points;
 mod fence;
 mod files;
 mod hooks;
