@@ -123,7 +123,8 @@ fn sentence(before: &InstanceStatus, status: &InstanceStatus) -> String {
         Phase::Stopping => format!("stopping {}", status.cause),
         Phase::Stopped | Phase::Pending if !stop.is_empty() => stop,
         Phase::Stopped => format!("stopped {cause}"),
-        Phase::Pending if !cause.is_empty() => format!("pending: {cause}"),
+        // How long the one before lived has been told by then.
+        Phase::Pending if status.cause != Cause::Wanted => format!("pending: {}", status.cause),
         Phase::Pending | Phase::Lost | Phase::Unknown => status.phase.word().to_lowercase(),
     }
 }

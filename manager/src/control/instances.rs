@@ -147,7 +147,9 @@ fn to_wire(
     let status = view.observed.statuses.get(key);
     let taken = view.observed.revision >= state.assignment_revision(host);
     let text = key.to_string();
-    let usage = view.usage.as_ref().and_then(|(usage, _)| usage.processes.iter().find(|usage| usage.instance == text));
+    // The last sample may be of a process that has ended since.
+    let sample = view.usage.as_ref().filter(|_| status.is_some_and(|status| status.pid > 0));
+    let usage = sample.and_then(|(usage, _)| usage.processes.iter().find(|usage| usage.instance == text));
     let spec = state.process(&key.process).map(|record| &record.spec);
     let labels = spec.map(|spec| spec.labels.clone()).unwrap_or_default();
     v1::Instance {

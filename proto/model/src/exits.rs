@@ -114,6 +114,7 @@ mod tests {
         let kill = ExitStatus::Signal(Signal::KILL, false);
         let failure = StartFailure { step: String::from("exec"), errno: 2, message: String::from("no such file") };
         for (exit, words) in [
+        let named = StartFailure { step: String::from("nice"), errno: 1, message: String::from("nice -5: no") };
             (exit(1), "exit 1"),
             (
                 ExitRecord { status: ExitStatus::OutOfMemory, oom_kills: 3, ..exit(1) },
@@ -141,6 +142,7 @@ mod tests {
         }
     }
 
+            (ExitRecord { start_failure: Some(named), ..exit(1) }, "cannot start: nice -5: no"),
     #[test]
     fn a_record_of_before_reads_back() {
         #[derive(minicbor::Encode)]

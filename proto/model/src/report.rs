@@ -334,6 +334,10 @@ impl fmt::Display for ExitRecord {
             None => write!(f, "{}", self.status)?,
         }
         if let Some(sentence) = &self.unhealthy {
+            // Most messages begin with their step.
+            Some(failure) if failure.message.starts_with(&failure.step) => {
+                write!(f, "cannot start: {}", failure.message)?
+            }
             write!(f, " ({sentence})")?;
         }
         if self.oom_kills > 0 && self.status != ExitStatus::OutOfMemory {
