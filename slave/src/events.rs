@@ -52,6 +52,11 @@ impl Events {
         self.push(v1::SlaveEvent { time_ms: wall_ms(), instance: key.to_string(), text, ..v1::SlaveEvent::default() });
     }
 
+    /// Notes something of this host itself: one line.
+    pub fn tell_of_host(&self, text: String) {
+        self.push(v1::SlaveEvent { time_ms: wall_ms(), text, ..v1::SlaveEvent::default() });
+    }
+
     /// Events after number `after`, at most `most` of the newest.
     pub fn after(&self, after: u64, most: usize) -> Vec<v1::SlaveEvent> {
         let ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);

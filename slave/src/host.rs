@@ -7,6 +7,7 @@ mod hooks;
 mod local;
 mod order;
 mod probes;
+mod stray;
 mod takeover;
 
 use std::{
@@ -36,6 +37,7 @@ use crate::{
         bundle::Folders,
         cgroup::Cgroups,
         incarnation::{Attendant, News, What},
+        stray::StrayPlace,
     },
     probe::Probes,
     settings::Settings,
@@ -92,6 +94,8 @@ pub struct View {
     pub statuses: BTreeMap<InstanceKey, Arc<InstanceStatus>>,
     /// Run specs that are missing.
     pub missing: BTreeSet<Digest>,
+    /// Where strays were found.
+    pub strays: Arc<[StrayPlace]>,
 }
 
 /// How others reach the host.
@@ -120,6 +124,8 @@ pub struct Host {
     assignment_digest: Digest,
     events: Arc<Events>,
     probes: Probes,
+    /// Where strays were found when this slave began.
+    strays: Arc<[StrayPlace]>,
     /// What may happen once this turn's changes are durable.
     after_sync: Vec<Box<dyn FnOnce() + Send>>,
 }
@@ -187,6 +193,7 @@ impl Host {
             view,
             changed: BTreeSet::new(),
             events,
+            strays: Arc::default(),
             after_sync: Vec::new(),
         };
         let owed = host.take_over();
@@ -308,7 +315,8 @@ impl Host {
         if *revision == Revision::ZERO {
             return;
         }
-        let gone: Vec<InstanceKey> = self.units.keys().filter(|key| !items.contains_key(*key)).cloned().collect();
+        let gone = self.units.keys().filter(|key| !items.contains_key(*key) && !self.is_left_alone(key));
+        let gone: Vec<InstanceKey> = gone.cloned().collect();
         for key in gone {
             if let Some(unit) = self.units.get_mut(&key) {
                 unit.told = None;
@@ -467,6 +475,7 @@ impl Host {
             digest: self.assignment_digest,
             statuses: before.statuses.clone(),
             missing,
+            strays: self.strays.clone(),
         };
         for key in std::mem::take(&mut self.changed) {
             match self.units.get(&key) {

@@ -16,5 +16,6 @@ mod order;
 mod resources;
 mod stage;
 mod stop;
+mod strays;
 mod takeover;
 mod upgrade;

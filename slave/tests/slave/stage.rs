@@ -104,6 +104,12 @@ pub struct Stage {
     pub held: Assignment,
 }
 
+const CONFIGURATION: &str = "slave.toml";
+
+fn configured(further: &str) -> String {
+    format!("heartbeat_interval_ms = 200\nmachine_interval_ms = 200\n{further}")
+}
+
 impl Stage {
     pub async fn set() -> Self {
         Self::set_with("").await
@@ -126,8 +132,8 @@ impl Stage {
         let incoming = tonic::transport::server::TcpIncoming::from(listener).with_nodelay(Some(true));
         tokio::spawn(server.serve_with_incoming(incoming));
         let folder = tempfile::tempdir().unwrap();
-        let configuration = format!("heartbeat_interval_ms = 200\nmachine_interval_ms = 200\n{configuration}");
-        fs::write(folder.path().join("slave.toml"), configuration).unwrap();
+        let configuration = configured(configuration);
+        fs::write(folder.path().join(CONFIGURATION), configuration).unwrap();
         let mut stage = Self {
             programs,
             folder,
@@ -146,6 +152,11 @@ impl Stage {
         };
         stage.start_slave();
         stage
+    }
+
+    /// With other further lines from its next start on.
+    pub fn configure(&self, configuration: &str) {
+        fs::write(self.folder.path().join(CONFIGURATION), configured(configuration)).unwrap();
     }
 
     pub fn start_slave(&mut self) {
@@ -171,7 +182,7 @@ impl Stage {
 
     pub fn command(&self, managers: &str) -> Command {
         let mut command = Command::new(&self.programs.slave);
-        command.arg("--config").arg(self.folder.path().join("slave.toml"));
+        command.arg("--config").arg(self.folder.path().join(CONFIGURATION));
         command.args(["--name", "h", "--managers", managers, "--shim"]).arg(&self.programs.shim);
         command.arg("--data").arg(self.data());
         command
