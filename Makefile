@@ -32,6 +32,7 @@ test: setup ## Everything that gates a change
 	cargo fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	$(CARGO) build --workspace --bins
+	@deploy/setup/programs
 	@MINDER_PREVIOUS_BIN_DIR=$$(deploy/setup/previous) && export MINDER_PREVIOUS_BIN_DIR && \
 	if cargo nextest --version > /dev/null 2>&1; then \
 	    $(CARGO) test --workspace --doc --quiet && \

@@ -72,6 +72,12 @@ impl Program {
         self.args[at + 1] = value.to_owned();
     }
 
+    /// The next start is of the program of this name in another folder: another version.
+    pub fn move_to(&mut self, folder: &Path) {
+        self.program = folder.join(self.program.file_name().unwrap());
+        assert!(self.program.exists(), "there is no {}", self.program.display());
+    }
+
     /// Whether its process is there.
     pub fn runs(&self) -> bool {
         self.child.is_some()

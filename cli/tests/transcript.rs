@@ -194,6 +194,7 @@ async fn what_goes_wrong_and_how_it_is_said() {
         .phases
         .insert("web".into(), (v1::Phase::Backoff, "start", "exit 1, next start in 3s"));
     desk.run("minderctl restart web --timeout 500ms").await;
+    desk.run("minderctl reload web").await;
     insta::assert_snapshot!(desk.paper);
 }
 

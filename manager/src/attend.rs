@@ -288,7 +288,7 @@ impl Attendance {
             let key = InstanceKey::parse(&event.instance).ok();
             self.core.fleet.events.push(v1::Event {
                 time_ms: event.time_ms,
-                kind: "phase".into(),
+                kind: if key.is_some() { "phase" } else { "host" }.into(),
                 host: host.to_string(),
                 process: key.as_ref().map(|key| key.process.to_string()).unwrap_or_default(),
                 index: key.map_or(0, |key| key.index),

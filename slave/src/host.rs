@@ -7,6 +7,7 @@ mod hooks;
 mod local;
 mod order;
 mod probes;
+mod stray;
 mod takeover;
 mod turns;
 
@@ -38,6 +39,7 @@ use crate::{
         bundle::Folders,
         cgroup::Cgroups,
         incarnation::{Attendant, News, What},
+        stray::StrayPlace,
     },
     probe::Probes,
     settings::Settings,
@@ -94,6 +96,8 @@ pub struct View {
     pub statuses: BTreeMap<InstanceKey, Arc<InstanceStatus>>,
     /// Run specs that are missing.
     pub missing: BTreeSet<Digest>,
+    /// Where strays were found.
+    pub strays: Arc<[StrayPlace]>,
 }
 
 /// How others reach the host.
@@ -123,6 +127,8 @@ pub struct Host {
     assignment_digest: Digest,
     events: Arc<Events>,
     probes: Probes,
+    /// Where strays were found when this slave began.
+    strays: Arc<[StrayPlace]>,
     /// What may happen once this turn's changes are durable.
     after_sync: Vec<Box<dyn FnOnce() + Send>>,
 }
@@ -191,6 +197,7 @@ impl Host {
             view,
             changed: BTreeSet::new(),
             events,
+            strays: Arc::default(),
             after_sync: Vec::new(),
         };
         let owed = host.take_over();
@@ -312,7 +319,8 @@ impl Host {
         if *revision == Revision::ZERO {
             return;
         }
-        let gone: Vec<InstanceKey> = self.units.keys().filter(|key| !items.contains_key(*key)).cloned().collect();
+        let gone = self.units.keys().filter(|key| !items.contains_key(*key) && !self.is_left_alone(key));
+        let gone: Vec<InstanceKey> = gone.cloned().collect();
         for key in gone {
             if let Some(unit) = self.units.get_mut(&key) {
                 unit.told = None;
@@ -483,6 +491,7 @@ impl Host {
             digest: self.assignment_digest,
             statuses: before.statuses.clone(),
             missing,
+            strays: self.strays.clone(),
         };
         for key in std::mem::take(&mut self.changed) {
             match self.units.get(&key) {

@@ -9,3 +9,4 @@ pub mod incarnation;
 pub mod launch;
 pub mod orphan;
 pub mod peer;
+pub mod stray;

@@ -24,7 +24,7 @@ fn table(processes: u64) -> State {
         let mut spec = Spec::new(ProcessName::new(format!("p{index}")).unwrap(), "/bin/true");
         spec.hosts = [host()].into();
         spec.env = [("PADDING".to_owned(), "x".repeat(1_000))].into();
-        write(&mut state, index, Command::Apply(vec![spec]));
+        write(&mut state, index, Command::apply([spec]));
     }
     state
 }

@@ -399,6 +399,10 @@ impl Shim {
             self.daemon_deadline = Some(until);
             return;
         }
+        if let Some(pid) = self.heir() {
+            self.take_main(pid);
+            return self.changed();
+        }
         self.record.end = end;
         self.record.memory_peak_bytes = reaped.memory_peak_bytes;
         self.record.ended_at_ms = sys::wall_ms();
@@ -408,6 +412,13 @@ impl Shim {
         self.killing = true;
         self.changed();
         fail_point!("shim-exit-recorded");
+    }
+
+    /// The process that a daemon has written into its pid file in place of itself, as nginx does when it changes to a new
+    /// program while it serves. What was its child is one here now that it has ended.
+    fn heir(&self) -> Option<u32> {
+        let daemon = self.launch.daemon.as_ref().filter(|_| self.launcher_ended && !self.killing)?;
+        pid_in(&daemon.pid_file).filter(|pid| tree::is_child(self.record.shim_pid, *pid))
     }
 
     /// After a daemon's launcher has ended well: the pid file's process, or the oldest one that stayed.

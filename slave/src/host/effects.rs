@@ -102,7 +102,7 @@ impl Host {
             unit.requests = Some(sender);
         }
         match prepared {
-            Ok(()) => drop(tokio::spawn(attendant.start(files))),
+            Ok(()) => drop(tokio::spawn(attendant.start(self.strays_of(key, incarnation), files))),
             Err(failure) => {
                 let news = News { key: key.clone(), incarnation, what: What::NoShim(failure) };
                 let sender = self.news_sender.clone();

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use minder_model::{ClusterId, InstanceKey, InstanceRef, InstanceStatus, Item, Selection};
+use minder_model::{ClusterId, InstanceKey, InstanceRef, InstanceStatus, Item, Resources, Selection};
 use minder_supervisor::{Event, LocalOrder, LocalRefusal};
 use tokio::sync::oneshot;
 
@@ -55,6 +55,8 @@ pub struct Listed {
     pub item: Option<Item>,
     /// How it looks.
     pub status: InstanceStatus,
+    /// What it asks for on this host.
+    pub resources: Option<Resources>,
 }
 
 /// What became of an order.
@@ -94,7 +96,7 @@ impl Host {
         let before = self.ledger.cluster().cloned();
         if before.as_ref() != Some(&cluster) {
             let from = before.as_ref().map_or_else(|| "no cluster".to_owned(), |before| format!("cluster {before}"));
-            self.events.tell_host(format!("moved from {from} to cluster {cluster} on the word of {by}"));
+            self.events.tell_of_host(format!("moved from {from} to cluster {cluster} on the word of {by}"));
         }
         self.ledger.accept(cluster);
         Accepted { before, instances: self.units.len() }
@@ -104,7 +106,9 @@ impl Host {
         let items = &self.ledger.assignment().items;
         let listed = |key: &InstanceKey| {
             let status = self.units.get(key)?.supervisor.status(now());
-            Some(Listed { item: items.get(key).copied(), status })
+            let item = items.get(key).copied();
+            let spec = item.and_then(|item| self.ledger.run_spec(&item.spec));
+            Some(Listed { item, status, resources: spec.and_then(|spec| spec.spec().resources) })
         };
         self.meant(selection).iter().filter_map(|instance| listed(&instance.key)).collect()
     }

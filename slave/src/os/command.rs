@@ -10,6 +10,8 @@ use minder_shim::{
 };
 use tokio::{io::AsyncReadExt, process::Command, time::timeout};
 
+use super::launch::resource_name;
+
 /// The shim kills the command in time and then what is left of it; beyond this the shim itself hangs.
 const SHIM_EXTRA: Duration = Duration::from_secs(5);
 /// All that a shim says: a line and the output it keeps.
@@ -48,7 +50,9 @@ impl Ran {
             Outcome::Failed(step, errno) => {
                 let reason = io::Error::from_raw_os_error(errno).to_string();
                 let reason = reason.split(" (os error").next().unwrap_or_default();
-                Err(format!("cannot run {program}: {}: {}", step.word(), reason.to_lowercase()))
+                let which = resource_name(&output).filter(|_| step == Step::Limit);
+                let which = which.map(|name| format!(".{name}")).unwrap_or_default();
+                Err(format!("cannot run {program}: {}{which}: {}", step.word(), reason.to_lowercase()))
             }
         }
     }

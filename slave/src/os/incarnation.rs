@@ -17,7 +17,6 @@ use minder_shim::{
     output::Output,
     protocol::{Request, VERSION, decode_record, next_frame},
     record::{Record, Stage},
-    tree,
 };
 use minder_supervisor::ProbeKind;
 use tokio::{
@@ -30,11 +29,12 @@ use tokio::{
 
 use super::{
     bundle::Bundle,
-    cgroup::Used,
+    cgroup::{self, Used},
     command::one_line,
     files::{self, RenderedFile},
     hook,
     orphan::Orphan,
+    stray::StrayPlace,
 };
 
 /// A shim lets go of its standard output when it listens. One of a version that does not is looked for after this.
@@ -119,8 +119,12 @@ pub struct Attendant {
 struct HostGone;
 
 impl Attendant {
-    /// Writes the small files, runs the hook before the start, starts the shim, then attends to it.
-    pub async fn start(mut self, files: Vec<RenderedFile>) {
+    /// Ends what strayed of starts before, writes the small files, runs the hook before the start, starts the shim, then
+    /// attends to it.
+    pub async fn start(mut self, strays: Vec<StrayPlace>, files: Vec<RenderedFile>) {
+        for stray in strays {
+            stray.end().await;
+        }
         if let Err(what) = self.prepare(files).await {
             if let Some(what) = what {
                 // A host that is gone needs no word.
@@ -329,7 +333,8 @@ impl Attendant {
                 Err(error) => tracing::warn!(instance = %self.key, %error, "its process cannot be held"),
             }
         }
-        self.end_leftovers().await;
+        // Nothing of this incarnation may meet the next one. Without a cgroup there is no telling who belonged to it.
+        cgroup::end(&self.cgroup).await;
         fail_point!("leftovers-ended");
         if record.as_ref().is_some_and(|record| matches!(record.stage, Stage::Running | Stage::Draining | Stage::Ended))
         {
@@ -346,18 +351,6 @@ impl Attendant {
             output: self.bundle.output(),
             failure: self.bundle.failure(),
         }))
-    }
-
-    /// Nothing of this incarnation may meet the next one. Without a cgroup there is no telling who belonged to it.
-    async fn end_leftovers(&self) {
-        let populated = || {
-            std::fs::read_to_string(self.cgroup.join("cgroup.events"))
-                .is_ok_and(|events| events.contains("populated 1"))
-        };
-        while !self.cgroup.as_os_str().is_empty() && populated() {
-            tree::kill_cgroup(&self.cgroup);
-            tokio::time::sleep(CONNECT_SLOW_INTERVAL).await;
-        }
     }
 
     async fn tell(&self, what: What) -> Result<(), HostGone> {

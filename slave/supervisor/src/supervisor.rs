@@ -239,6 +239,7 @@ impl Supervisor {
                 Some(Why::Operator | Why::Unhealthy) | None => Asked::Operator,
             },
             requested,
+            locally: requested && self.record.local_stop.is_some(),
             killed,
             own_kill: killed || ((requested || unhealthy.is_some()) && first_word_kills),
             unhealthy: unhealthy.as_ref().map(|unhealthy| unhealthy.sentence.clone()),

@@ -17,5 +17,6 @@ mod order;
 mod resources;
 mod stage;
 mod stop;
+mod strays;
 mod takeover;
 mod upgrade;

@@ -104,6 +104,12 @@ pub struct Stage {
     pub held: Assignment,
 }
 
+const CONFIGURATION: &str = "slave.toml";
+
+fn configured(further: &str) -> String {
+    format!("heartbeat_interval_ms = 200\nmachine_interval_ms = 200\n{further}")
+}
+
 impl Stage {
     pub async fn set() -> Self {
         Self::set_with("").await
@@ -133,8 +139,8 @@ impl Stage {
         let incoming = tonic::transport::server::TcpIncoming::from(listener).with_nodelay(Some(true));
         tokio::spawn(server.serve_with_incoming(incoming));
         let folder = tempfile::tempdir().unwrap();
-        let configuration = format!("heartbeat_interval_ms = 200\nmachine_interval_ms = 200\n{configuration}");
-        fs::write(folder.path().join("slave.toml"), configuration).unwrap();
+        let configuration = configured(configuration);
+        fs::write(folder.path().join(CONFIGURATION), configuration).unwrap();
         Self {
             programs,
             folder,
@@ -151,6 +157,11 @@ impl Stage {
             facts: v1::MachineFacts::default(),
             held: Assignment::empty(host()),
         }
+    }
+
+    /// With other further lines from its next start on.
+    pub fn configure(&self, configuration: &str) {
+        fs::write(self.folder.path().join(CONFIGURATION), configured(configuration)).unwrap();
     }
 
     pub fn start_slave(&mut self) {
@@ -184,7 +195,7 @@ impl Stage {
 
     pub fn command(&self, managers: &str) -> Command {
         let mut command = Command::new(&self.programs.slave);
-        command.arg("--config").arg(self.folder.path().join("slave.toml"));
+        command.arg("--config").arg(self.folder.path().join(CONFIGURATION));
         command.args(["--name", "h", "--managers", managers, "--shim"]).arg(&self.programs.shim);
         command.arg("--data").arg(self.data());
         command
