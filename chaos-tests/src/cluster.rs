@@ -38,16 +38,24 @@ pub struct Cluster {
 impl Cluster {
     /// Starts everything and waits until every slave has a session.
     pub async fn start(shape: ClusterShape) -> Self {
+        Self::start_configured(shape, "").await
+    }
+
+    /// The same with managers that have this in their configuration files.
+    pub async fn start_configured(shape: ClusterShape, manager_toml: &str) -> Self {
         let folder = tempfile::Builder::new().prefix("minder-chaos-").tempdir().unwrap();
         let logs = folder.path().join("logs");
         std::fs::create_dir(&logs).unwrap();
+        let config = folder.path().join("manager.toml");
+        std::fs::write(&config, manager_toml).unwrap();
         let address = own_loopback();
         let mut managers = Vec::new();
         let (mut addresses, mut peers) = (Vec::new(), Vec::new());
         for number in 1..=shape.managers {
             let data = folder.path().join(format!("manager-{number}"));
             let free = format!("{address}:0");
-            let args = ["--data", path(&data), "--listen", &free, "--peer-listen", &free].map(String::from).to_vec();
+            let args = ["--config", path(&config), "--data", path(&data), "--listen", &free, "--peer-listen", &free];
+            let args = args.map(String::from).to_vec();
             let mut manager = Program::new(format!("manager-{number}"), "minder-manager", args, &logs);
             let ready = manager.start();
             let (client, peer) = ready.strip_prefix("client=").unwrap().split_once(" peer=").unwrap();

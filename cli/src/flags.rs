@@ -130,6 +130,7 @@ pub enum Command {
     Host(commands::host::Host),
     #[command(subcommand, visible_alias = "managers")]
     Manager(commands::manager::Manager),
+    Doctor(commands::doctor::Doctor),
     Local(commands::local::LocalCommand),
     Init(commands::init::Init),
     Version(commands::version::Version),

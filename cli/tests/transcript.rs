@@ -128,8 +128,10 @@ async fn a_day_with_minderctl() {
     desk.run("minderctl events").await;
     desk.run("minderctl host list").await;
     desk.run("minderctl host info h1").await;
+    desk.run("minderctl host info h1 --history").await;
     desk.run("minderctl host label h1 zone=b old-").await;
     desk.run("minderctl manager status").await;
+    desk.run("minderctl doctor").await;
     desk.run("minderctl manager transfer --to 2").await;
     desk.run("minderctl init --peers a:1,b:1,c:1").await;
     desk.run("minderctl delete web").await;

@@ -16,6 +16,7 @@ mod exits;
 mod id;
 mod limits;
 mod machine;
+mod machine_history;
 mod reconcile;
 mod report;
 mod selection;
@@ -39,6 +40,7 @@ pub use id::{
 };
 pub use limits::*;
 pub use machine::{Disk, LimitSupport, MachineFacts, MachineUsage, NetworkInterface, ProcessUsage, SupervisionLevel};
+pub use machine_history::{HISTORY_SAMPLES, HISTORY_STEP_S, HistoryStep, MachineHistory, MachineSample};
 pub use reconcile::{Owed, OwedWhy, owed_by, reconcile};
 pub use report::{
     Asked, Cause, ExitRecord, ExitStatus, InstanceStatus, LastOutput, Phase, ProbeState, ProbeStatus, StartFailure,
