@@ -43,7 +43,8 @@ pub struct History {
 struct Ring {
     /// Everything after this revision is in `steps`.
     kept_after: Revision,
-    steps: VecDeque<Step>,
+    /// Each with its weight, for finding that out means walking its records.
+    steps: VecDeque<(Step, usize)>,
     bytes: usize,
 }
 
@@ -78,12 +79,13 @@ impl History {
             if changes.is_empty() {
                 continue;
             }
-            ring.bytes += weight(&changes);
-            ring.steps.push_back(Step { revision, changes: changes.into() });
+            let bytes = weight(&changes);
+            ring.bytes += bytes;
+            ring.steps.push_back((Step { revision, changes: changes.into() }, bytes));
             while ring.is_too_much()
-                && let Some(oldest) = ring.steps.pop_front()
+                && let Some((oldest, bytes)) = ring.steps.pop_front()
             {
-                ring.bytes -= weight(&oldest.changes);
+                ring.bytes -= bytes;
                 ring.kept_after = oldest.revision;
             }
         }
@@ -106,8 +108,8 @@ impl History {
         if after < ring.kept_after {
             return Err(Compacted { kept_after: ring.kept_after });
         }
-        let begin = ring.steps.partition_point(|step| step.revision <= after);
-        Ok((ring.steps.range(begin..).cloned().collect(), *self.newest.borrow()))
+        let begin = ring.steps.partition_point(|(step, _)| step.revision <= after);
+        Ok((ring.steps.range(begin..).map(|(step, _)| step.clone()).collect(), *self.newest.borrow()))
     }
 
     /// The newest applied revision, followed.
@@ -118,8 +120,8 @@ impl History {
 
 #[cfg(test)]
 mod tests {
-    use minder_model::{ProcessName, RequestId, Spec};
-    use minder_state::{Command, Expect, Proposal, State};
+    use minder_model::{Generation, ProcessName, RequestId, Spec, Wanted};
+    use minder_state::{Command, Expect, ProcessRecord, Proposal, State};
 
     use super::*;
 
@@ -166,19 +168,21 @@ mod tests {
 
     #[test]
     fn large_changes_fill_it_sooner() {
-        let (mut state, history) = (State::default(), History::new(Revision(0)));
+        let history = History::new(Revision(0));
         let mut spec = Spec::new(ProcessName::new("large").unwrap(), "x");
-        for revision in 1..=100 {
-            // Not the largest allowed, but a mebibyte all the same.
-            spec.args = vec![format!("{revision:08}").repeat(128 * 1_024)];
-            let proposal = Proposal {
-                request: RequestId::new(format!("r{revision}")).unwrap(),
-                time_ms: 0,
-                actor: String::new(),
-                expect: Expect::Anything,
-                command: Command::apply([spec.clone()]),
+        // Not the largest allowed, but a mebibyte all the same.
+        spec.args = vec!["x".repeat(1_024 * 1_024)];
+        for revision in (1..=100).map(Revision) {
+            let record = ProcessRecord {
+                spec: spec.clone().into(),
+                generation: Generation(revision.0),
+                revision,
+                wanted: Wanted::Running,
+                created_at_ms: 0,
+                changed_at_ms: 0,
+                changed_by: String::new(),
             };
-            history.push([(Revision(revision), state.apply(Revision(revision), &proposal).changes)]);
+            history.push([(revision, vec![Change::ProcessPut(Arc::new(record), Vec::new())])]);
         }
         let kept = history.after(crate::lock(&history.ring).kept_after).unwrap().0.len();
         assert_eq!(kept, 63, "{}", crate::lock(&history.ring).bytes);
