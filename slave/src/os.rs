@@ -7,5 +7,6 @@ pub mod files;
 pub mod hook;
 pub mod incarnation;
 pub mod launch;
+pub mod nursery;
 pub mod orphan;
 pub mod peer;

@@ -35,7 +35,7 @@ impl Host {
     }
 
     /// A bundle of an incarnation whose end is in the ledger was left by a crash: its shim may go. One that the ledger
-    /// never heard of counts as alive.
+    /// never heard of counts as alive, if anything ever began in it.
     fn account_for_bundles(&mut self) {
         let known: BTreeMap<InstanceKey, Incarnation> =
             self.ledger.records().map(|record| (record.key.clone(), record.incarnation)).collect();
@@ -47,6 +47,8 @@ impl Host {
             }
             if known.get(&key).is_some_and(|last| incarnation <= *last) {
                 tokio::spawn(release(self.folders.bundle(&key, incarnation)));
+            } else if self.folders.bundle(&key, incarnation).never_began() {
+                self.folders.bundle(&key, incarnation).remove();
             } else if unknown.get(&key).is_none_or(|newest| *newest < incarnation) {
                 unknown.insert(key, incarnation);
             }
