@@ -122,12 +122,13 @@ impl Host {
             errno: error.raw_os_error().unwrap_or_default(),
             message: format!("cannot prepare {}: {error}", attendant.bundle.path().display()),
         };
+        // The cgroup last: a shim looks for it only when it is let go.
         let prepared = attendant
             .bundle
             .create(&launch.encode())
             .map_err(no_bundle)
-            .and_then(|()| self.cgroups.create(&leaf, &resources))
-            .and_then(|()| if waits { Ok(None) } else { self.nursery.birth(attendant.bundle.path()).map(Some) });
+            .and_then(|()| if waits { Ok(None) } else { self.nursery.birth(attendant.bundle.path()).map(Some) })
+            .and_then(|shim| self.cgroups.create(&leaf, &resources).map(|()| shim));
         if let Some(unit) = self.units.get_mut(key) {
             unit.requests = Some(sender);
         }
