@@ -10,7 +10,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
 export MINDER_BIN_DIR := $(abspath $(TARGET))/debug
 CARGO := deploy/setup/cargo
 
-.PHONY: help setup build where demo test test-limits bench-writes bench-supervision clean
+.PHONY: help setup build where demo test test-limits drill-steps drill-supervision bench-writes bench-failover bench-supervision clean
 
 help: ## Say what there is to make
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -32,6 +32,7 @@ test: setup ## Everything that gates a change
 	cargo fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	$(CARGO) build --workspace --bins
+	@deploy/setup/programs
 	@MINDER_PREVIOUS_BIN_DIR=$$(deploy/setup/previous) && export MINDER_PREVIOUS_BIN_DIR && \
 	if cargo nextest --version > /dev/null 2>&1; then \
 	    $(CARGO) test --workspace --doc --quiet && \
@@ -43,10 +44,22 @@ test: setup ## Everything that gates a change
 test-limits: ## Memory, cpu and pids limits under a Linux that has them (unpacked from Debian's package)
 	@chaos-tests/limits
 
+drill-steps: setup ## Let slaves and shims die at every passage of every named step of a process' life
+	$(CARGO) build -p minder-slave -p minder-shim --bins
+	MINDER_EVERY_PASSAGE=1 $(CARGO) test -p minder-slave --test slave -- at_each_named_step --nocapture
+
+drill-supervision: build ## Slave kills, crash loops, hostile programs: KILLS=200 PROCESSES=500 SECONDS=60 SEED=1 PARTS=kills,crash-loop,hostile
+	PARTS="$(or $(PARTS),kills crash-loop hostile)" $(MINDER_BIN_DIR)/drill-supervision
+
 bench-writes: setup ## Durable writes per second beside etcd (installed from Debian's package where it can be)
 	@command -v etcd > /dev/null || [ -n "$$MINDER_ETCD" ] || deploy/setup/etcd
 	$(CARGO) build --release --workspace --bins
 	MINDER_BIN_DIR=$(abspath $(TARGET))/release $(CARGO) run --release -p minder-chaos-tests --bin bench-writes
+
+bench-failover: setup ## Gaps of writers when the leader is killed and when it hands over, beside etcd
+	@command -v etcd > /dev/null || [ -n "$$MINDER_ETCD" ] || deploy/setup/etcd
+	$(CARGO) build --release --workspace --bins
+	MINDER_BIN_DIR=$(abspath $(TARGET))/release $(CARGO) run --release -p minder-chaos-tests --bin bench-failover
 
 bench-supervision: setup ## Restart time, memory and CPU of supervision beside supervisord and runit (from Debian's packages)
 	@deploy/setup/supervisors

@@ -33,6 +33,9 @@ pub struct Cluster {
     /// Client addresses of the managers.
     pub addresses: Vec<String>,
     folder: Option<TempDir>,
+    loopback: Ipv4Addr,
+    /// Managers so far.
+    started: usize,
 }
 
 impl Cluster {
@@ -41,30 +44,39 @@ impl Cluster {
         let folder = tempfile::Builder::new().prefix("minder-chaos-").tempdir().unwrap();
         let logs = folder.path().join("logs");
         std::fs::create_dir(&logs).unwrap();
-        let address = own_loopback();
-        let mut managers = Vec::new();
-        let (mut addresses, mut peers) = (Vec::new(), Vec::new());
-        for number in 1..=shape.managers {
-            let data = folder.path().join(format!("manager-{number}"));
-            let free = format!("{address}:0");
-            let args = ["--data", path(&data), "--listen", &free, "--peer-listen", &free].map(String::from).to_vec();
-            let mut manager = Program::new(format!("manager-{number}"), "minder-manager", args, &logs);
-            let ready = manager.start();
-            let (client, peer) = ready.strip_prefix("client=").unwrap().split_once(" peer=").unwrap();
-            manager.set_arg("--listen", client);
-            manager.set_arg("--peer-listen", peer);
-            addresses.push(client.to_owned());
-            peers.push(peer.to_owned());
-            managers.push(manager);
-        }
-        Client::new(addresses[..1].to_vec()).unwrap().init(peers).await.unwrap();
-        let mut cluster = Self { managers, slaves: Vec::new(), addresses, folder: Some(folder) };
+        let mut cluster = Self {
+            managers: Vec::new(),
+            slaves: Vec::new(),
+            addresses: Vec::new(),
+            folder: Some(folder),
+            loopback: own_loopback(),
+            started: 0,
+        };
+        let peers = (0..shape.managers).map(|_| cluster.start_manager()).collect();
+        cluster.client_of(0).init(peers).await.unwrap();
         for number in 1..=shape.slaves {
             let slave = cluster.new_slave(number, &logs);
             cluster.slaves.push(slave);
         }
         cluster.wait_for_sessions(shape.slaves).await;
         cluster
+    }
+
+    /// Starts one more manager, which belongs to nothing yet; gives its peer address.
+    pub fn start_manager(&mut self) -> String {
+        self.started += 1;
+        let name = format!("manager-{}", self.started);
+        let data = self.path().join(&name);
+        let free = format!("{}:0", self.loopback);
+        let args = ["--data", path(&data), "--listen", &free, "--peer-listen", &free].map(String::from).to_vec();
+        let mut manager = Program::new(name, "minder-manager", args, &self.path().join("logs"));
+        let ready = manager.start();
+        let (client, peer) = ready.strip_prefix("client=").unwrap().split_once(" peer=").unwrap();
+        manager.set_arg("--listen", client);
+        manager.set_arg("--peer-listen", peer);
+        self.addresses.push(client.to_owned());
+        self.managers.push(manager);
+        peer.to_owned()
     }
 
     fn new_slave(&self, number: usize, logs: &Path) -> Program {
@@ -141,6 +153,16 @@ impl Cluster {
             (instances.len() == count && instances.iter().all(runs)).then_some(instances)
         })
         .await
+    }
+
+    /// Waits until every manager answers and follows a leader.
+    pub async fn wait_until_answering(&self) {
+        eventually("every manager answers", || async {
+            let statuses = self.statuses().await;
+            let follows = |status: &v1::ManagerStatus| matches!(status.role.as_str(), "leader" | "follower");
+            (statuses.len() == self.managers.len() && statuses.iter().all(follows)).then_some(())
+        })
+        .await;
     }
 
     /// Waits until all managers have applied the same and gives the hash that all of them have.

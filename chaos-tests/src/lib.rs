@@ -4,6 +4,7 @@
 //! Whatever is started here ends with its guard, the managed processes included, and only that.
 #![allow(clippy::unwrap_used)]
 
+mod chance;
 mod clock;
 mod cluster;
 mod gaps;
@@ -11,9 +12,10 @@ mod processes;
 mod program;
 mod wait;
 
+pub use chance::{Chance, mixed};
 pub use clock::mono_now;
 pub use cluster::{Cluster, ClusterShape, all, named};
 pub use gaps::{Gaps, Spread};
-pub use processes::{descendants_of, is_alive, pids_with};
+pub use processes::{descendants_of, is_alive, pids_with, pids_with_variable};
 pub use program::{Program, bin, repository};
 pub use wait::{eventually, eventually_within};

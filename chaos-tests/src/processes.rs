@@ -19,6 +19,17 @@ pub fn pids_with(text: &str) -> Vec<u32> {
     .collect()
 }
 
+/// Pids whose environment has this variable with this value, as `NAME=VALUE`.
+pub fn pids_with_variable(variable: &str) -> Vec<u32> {
+    let entries = fs::read_dir("/proc").unwrap().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    pids.filter(|pid| {
+        let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        environment.split(|byte| *byte == 0).any(|one| one == variable.as_bytes()) && is_alive(*pid)
+    })
+    .collect()
+}
+
 /// Everything below a process.
 pub fn descendants_of(pid: u32) -> Vec<u32> {
     let text = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();

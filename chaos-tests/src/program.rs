@@ -5,12 +5,16 @@ use std::{
     io::{BufRead, BufReader},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    time::{Duration, Instant},
 };
 
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
+
+/// Whatever ends by itself does so within this.
+const EXIT_DEADLINE: Duration = Duration::from_secs(20);
 
 /// The folder of the compiled programs: `MINDER_BIN_DIR`, or where this test was compiled to.
 pub fn bin(name: &str) -> PathBuf {
@@ -68,6 +72,12 @@ impl Program {
         self.args[at + 1] = value.to_owned();
     }
 
+    /// The next start is of the program of this name in another folder: another version.
+    pub fn move_to(&mut self, folder: &Path) {
+        self.program = folder.join(self.program.file_name().unwrap());
+        assert!(self.program.exists(), "there is no {}", self.program.display());
+    }
+
     /// Whether its process is there.
     pub fn runs(&self) -> bool {
         self.child.is_some()
@@ -100,6 +110,23 @@ impl Program {
     pub fn stop(&mut self) -> Option<i32> {
         self.signal(Signal::SIGTERM);
         self.child.take().unwrap().wait().unwrap().code()
+    }
+
+    /// Waits until it has ended by itself; gives its exit code.
+    pub fn wait_for_exit(&mut self) -> Option<i32> {
+        let mut child = self.child.take().unwrap();
+        let begin = Instant::now();
+        loop {
+            if let Some(status) = child.try_wait().unwrap() {
+                return status.code();
+            }
+            if begin.elapsed() > EXIT_DEADLINE {
+                let _ = child.kill();
+                let _ = child.wait();
+                panic!("{} does not end: {}", self.name, self.log());
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 }
 

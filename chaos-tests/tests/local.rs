@@ -10,7 +10,7 @@ use std::{
 use minder_chaos_tests::{Cluster, ClusterShape, Program, bin, eventually};
 
 const SPEC: &str = "name: app\ncommand: /bin/sh\nargs: [-c, 'echo hello; exec sleep 1000']\nhosts: [host-1]\n\
-                    start: {healthy_after: 50ms}\n";
+                    start: {healthy_after: 50ms}\nresources: {memory: 64M}\n";
 
 fn minderctl(servers: &str, socket: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(bin("minderctl"));
@@ -53,6 +53,13 @@ async fn a_local_stop_is_seen_by_the_managers_and_ended_by_them_or_here() {
     assert_eq!(there.lines().next(), here.lines().next());
     let status = run(ctl(&["status", "app"]), 3);
     assert!(status.contains("stopped locally by"), "{status}");
+    // What the host cannot hold is told here as there; and who ended it.
+    let local = run(ctl(&["local", "status", "app"]), 3);
+    let warnings = |text: &str| -> Vec<String> {
+        text.lines().filter(|line| line.contains("Warning:")).map(ToString::to_string).collect()
+    };
+    assert_eq!(warnings(&local), warnings(&status));
+    assert!(local.contains("stopped locally") && local.contains(", stopped locally, in "), "{local}");
     let explained = run(ctl(&["explain", "app"]), 0);
     assert!(explained.contains("minderctl local start app"), "{explained}");
     let waited = run(ctl(&["wait", "app"]), 1);

@@ -8,7 +8,7 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
-use minder_chaos_tests::{bin, eventually, pids_with, repository};
+use minder_chaos_tests::{bin, eventually, is_alive, pids_with, repository};
 use nix::{sys::signal::Signal, unistd::Pid};
 
 fn script(name: &str, args: &[&str]) -> Output {
@@ -46,9 +46,20 @@ async fn two_clusters_come_up_side_by_side_and_go_down_without_a_trace() {
     assert!(first.status.success(), "{}", said(&first));
     let second = up(other.path(), &["--managers", "1", "--slaves", "1"]);
     assert!(second.status.success(), "{}", said(&second));
-    let again = up(one.path(), &[]);
-    assert_eq!(again.status.code(), Some(1), "{}", said(&again));
-    assert!(said(&again).contains("runs in"), "{}", said(&again));
+    // Said again, it starts what was killed and leaves the others alone.
+    let pid = |name: &str| -> String {
+        let noted = std::fs::read_to_string(one.path().join("pids").join(name)).unwrap();
+        noted.split(' ').next().unwrap().to_owned()
+    };
+    let (killed, kept) = (pid("slave-2"), [pid("slave-1"), pid("manager-1")]);
+    assert!(Command::new("kill").args(["-9", &killed]).status().unwrap().success());
+    eventually("it is dead", || async { (!is_alive(killed.parse().unwrap())).then_some(()) }).await;
+    let again = up(one.path(), &["--managers", "3", "--slaves", "2"]);
+    assert!(again.status.success(), "{}", said(&again));
+    assert!(pid("slave-2") != killed && kept == [pid("slave-1"), pid("manager-1")]);
+    let larger = up(one.path(), &["--managers", "5"]);
+    assert_eq!(larger.status.code(), Some(1), "{}", said(&larger));
+    assert!(said(&larger).contains("cluster of another size"), "{}", said(&larger));
 
     let example = repository().join("deploy/examples/demo.yaml");
     let applied = shell(one.path(), &format!("minderctl apply -f {}", example.display()));

@@ -22,7 +22,7 @@ const MAY_DEPEND_ON: [(&str, &[&str]); 12] = [
     ("minder-shim", &[]),
     ("minder-slave", &["minder-model", "minder-proto", "minder-shim", "minder-supervisor"]),
     ("minder-client", &["minder-model", "minder-proto"]),
-    ("minder-cli", &["minder-client", "minder-model", "minder-proto"]),
+    ("minder-cli", &["minder-client", "minder-model", "minder-proto", "minder-state"]),
     ("minder-chaos-tests", &["minder-client", "minder-model", "minder-proto"]),
 ];
 /// Crates in which clocks, files and threads do not exist.
@@ -105,8 +105,9 @@ fn examples_are_what_they_claim_to_be() {
         let output = Command::new(bin("minderctl")).args(args).output().unwrap();
         assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
     };
-    check(&["validate", "-f", examples.join("demo.yaml").to_str().unwrap()]);
-    check(&["validate", "-f", examples.join("note.json").to_str().unwrap()]);
+    for example in ["demo.yaml", "nginx.yaml", "redis.yaml", "http-server.yaml", "note.json"] {
+        check(&["validate", "-f", examples.join(example).to_str().unwrap()]);
+    }
     // A configuration that is read to its end fails only on the folder, which is nobody's here.
     for (program, file) in [("minder-manager", "manager.toml"), ("minder-slave", "slave.toml")] {
         let output = Command::new(bin(program))

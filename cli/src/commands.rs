@@ -1,6 +1,7 @@
 //! Routes to the commands; each has its own file.
 
 pub mod apply;
+pub mod backup;
 pub mod completion;
 pub mod delete;
 pub mod events;
@@ -13,6 +14,7 @@ pub mod logs;
 pub mod manager;
 pub mod order;
 pub mod ps;
+pub mod reload;
 pub mod status;
 pub mod validate;
 pub mod version;
@@ -41,7 +43,7 @@ pub async fn run(flags: Minderctl) -> Result<u8, Failure> {
         Command::Stop(command) => order::run(&context()?, OrderKind::Stop, command).await,
         Command::Restart(command) => order::run(&context()?, OrderKind::Restart, command).await,
         Command::Retry(command) => order::run(&context()?, OrderKind::Retry, command).await,
-        Command::Reload(command) => order::run(&context()?, OrderKind::Reload, command).await,
+        Command::Reload(command) => reload::run(&context()?, command).await,
         Command::Signal(command) => order::signal(&context()?, command).await,
         Command::Ps(command) => ps::run(&context()?, command).await,
         Command::Get(command) => get::run(&context()?, command).await,
@@ -52,6 +54,7 @@ pub async fn run(flags: Minderctl) -> Result<u8, Failure> {
         Command::Events(command) => events::run(&context()?, command).await,
         Command::Host(command) => host::run(&context()?, command).await,
         Command::Manager(command) => manager::run(&context()?, command).await,
+        Command::Backup(command) => backup::run(&global, command).await,
         Command::Local(command) => local::run(&global, command).await,
         Command::Init(command) => init::run(&context()?, command).await,
         Command::Version(command) => version::run(&global, &command).await,

@@ -130,6 +130,8 @@ pub enum Command {
     Host(commands::host::Host),
     #[command(subcommand, visible_alias = "managers")]
     Manager(commands::manager::Manager),
+    #[command(subcommand)]
+    Backup(commands::backup::Backup),
     Local(commands::local::LocalCommand),
     Init(commands::init::Init),
     Version(commands::version::Version),

@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::{
     context::Context,
-    failure::{DONE, FAILED, Failure, TIMED_OUT, UNREACHABLE},
+    failure::{DONE, FAILED, Failure, NOT_RUNNING, TIMED_OUT, UNREACHABLE},
     views::phase,
     words::{self, count, full},
 };
@@ -33,6 +33,9 @@ pub enum Goal {
     Running,
     /// All of it has stopped
     Stopped,
+    /// What runs was told something, once
+    #[value(skip)]
+    Told,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,6 +115,14 @@ fn state(instance: &v1::Instance, revision: u64, goal: Goal) -> State {
         return State::Pending;
     }
     let phase = phase(instance);
+    if goal == Goal::Told {
+        let told = instance.status.as_ref().is_some_and(|status| status.signal_at >= revision);
+        return match phase {
+            "STARTING" | "RUNNING" | "READY" if told => State::Done,
+            "STARTING" | "RUNNING" | "READY" | "LOST" | "UNKNOWN" => State::Pending,
+            _ => State::Failed,
+        };
+    }
     // What somebody stopped on its machine stays so until somebody says otherwise: waiting does not help.
     let stopped_locally = instance.owed == OwedWhy::LocalStop.word();
     match goal {
@@ -119,13 +130,13 @@ fn state(instance: &v1::Instance, revision: u64, goal: Goal) -> State {
             return if phase == "STOPPED" { State::Done } else { State::Pending };
         }
         Goal::Settled | Goal::Running if stopped_locally => return State::Failed,
-        Goal::Settled | Goal::Running | Goal::Stopped => {}
+        Goal::Settled | Goal::Running | Goal::Stopped | Goal::Told => {}
     }
     if instance.owed == OwedWhy::Failed.word() {
         return State::Failed;
     }
     let reached = match goal {
-        Goal::Settled => instance.owed.is_empty(),
+        Goal::Settled | Goal::Told => instance.owed.is_empty(),
         Goal::Running => instance.owed.is_empty() && matches!(phase, "RUNNING" | "READY"),
         Goal::Stopped => instance.owed.is_empty() && matches!(phase, "STOPPED" | "EXITED" | "PENDING"),
     };
@@ -139,6 +150,10 @@ fn settled(instances: &[v1::Instance], revision: u64, goal: Goal, took: Duration
         let name = full(first.name.as_ref().unwrap_or(&v1::InstanceName::default()));
         let what = count(failed.len() as u64, "instance");
         let failure = match first.owed == OwedWhy::LocalStop.word() {
+            _ if goal == Goal::Told => {
+                Failure::new(NOT_RUNNING, format!("{what} not running, so there was nobody to tell"))
+                    .hint(format!("`minderctl explain {name}` says why"))
+            }
             true => Failure::new(FAILED, format!("{what} in the way"))
                 .hint(format!("`minderctl start {name}` ends a local stop, if that is meant")),
             false => Failure::new(FAILED, format!("{what} failed"))

@@ -131,6 +131,13 @@ async fn a_day_with_minderctl() {
     desk.run("minderctl host label h1 zone=b old-").await;
     desk.run("minderctl manager status").await;
     desk.run("minderctl manager transfer --to 2").await;
+    desk.run("minderctl manager add m4:7702").await;
+    desk.run("minderctl manager replace 2 m4:7702 -o json").await;
+    desk.run("minderctl manager remove 2").await;
+    desk.run("minderctl manager remove 9").await;
+    desk.run("minderctl manager promote m4:7701").await;
+    desk.run("minderctl manager demote 3").await;
+    desk.run("minderctl manager set-address 17 m4:7702 -o name").await;
     desk.run("minderctl init --peers a:1,b:1,c:1").await;
     desk.run("minderctl delete web").await;
     desk.run("minderctl version").await;
@@ -187,6 +194,7 @@ async fn what_goes_wrong_and_how_it_is_said() {
         .phases
         .insert("web".into(), (v1::Phase::Backoff, "start", "exit 1, next start in 3s"));
     desk.run("minderctl restart web --timeout 500ms").await;
+    desk.run("minderctl reload web").await;
     insta::assert_snapshot!(desk.paper);
 }
 
@@ -228,5 +236,21 @@ async fn the_help_texts() {
         desk.run(&format!("minderctl{command} --help")).await;
     }
     desk.run("minder_client --help").await;
+    insta::assert_snapshot!(desk.paper);
+}
+
+/// What breaks off leaves no file; what is no backup is told from one that is damaged.
+#[tokio::test]
+async fn backups_that_are_none() {
+    let mut desk = Desk::new().await;
+    desk.run("minderctl backup save b").await;
+    desk.file("b", "something else");
+    desk.run("minderctl backup save b").await;
+    desk.run("minderctl backup verify b").await;
+    desk.file("b", "MNDRBAK1");
+    desk.run("minderctl backup verify b").await;
+    desk.run("minderctl backup verify absent").await;
+    let left: Vec<_> = std::fs::read_dir(desk.dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["b"]);
     insta::assert_snapshot!(desk.paper);
 }

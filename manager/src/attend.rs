@@ -192,6 +192,11 @@ impl Attendance {
             Ok(introduced) => introduced,
             Err(problem) => return self.refuse(problem).await,
         };
+        let session = Session::new(cluster);
+        // Before it is registered or shown as connected: it stays a stranger.
+        if let Some(problem) = session.refusal(&introduced) {
+            return self.refuse(problem).await;
+        }
         let host = introduced.host.clone();
         let (state, _) = self.core.node.snapshot_state();
         if let Err(problem) = self.register(&state, &host, &hello).await {
@@ -208,7 +213,7 @@ impl Attendance {
             return self.refuse(duplicate.to_string()).await;
         }
         self.core.host_event(&host, "session opened");
-        self.session = Some(Session::new(cluster));
+        self.session = Some(session);
         self.step(Event::Hello(introduced), confirming).await
     }
 
@@ -283,7 +288,7 @@ impl Attendance {
             let key = InstanceKey::parse(&event.instance).ok();
             self.core.fleet.events.push(v1::Event {
                 time_ms: event.time_ms,
-                kind: "phase".into(),
+                kind: if key.is_some() { "phase" } else { "host" }.into(),
                 host: host.to_string(),
                 process: key.as_ref().map(|key| key.process.to_string()).unwrap_or_default(),
                 index: key.map_or(0, |key| key.index),

@@ -1,17 +1,22 @@
 //! The `Control` service. This file only routes: each kind of call has its own file.
 
 mod apply;
+mod backup;
 mod events;
 mod hosts;
 mod init;
 mod instances;
 mod log_stream;
 mod managers;
+mod membership;
 mod order;
 mod processes;
+mod room;
 mod watch;
 mod wire;
 mod write;
+
+pub use room::Room;
 
 use std::{pin::Pin, sync::Arc};
 
@@ -20,6 +25,7 @@ use minder_proto::v1;
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status};
 
+use self::membership::Change;
 use crate::core::Core;
 
 /// The `Control` service of one manager.
@@ -53,6 +59,12 @@ impl v1::control_server::Control for ControlService {
     type WatchInstancesStream = Answers<v1::ListInstancesReply>;
     type EventsStream = Answers<v1::Event>;
     type LogsStream = Answers<v1::LogChunk>;
+    type SaveBackupStream = Answers<v1::BackupChunk>;
+    type AddManagerStream = Answers<v1::MembershipProgress>;
+    type RemoveManagerStream = Answers<v1::MembershipProgress>;
+    type PromoteManagerStream = Answers<v1::MembershipProgress>;
+    type DemoteManagerStream = Answers<v1::MembershipProgress>;
+    type SetManagerAddressStream = Answers<v1::MembershipProgress>;
 
     async fn init(&self, request: Request<v1::InitRequest>) -> Result<Response<v1::InitReply>, Status> {
         answer(&self.core, init::init(&self.core, request.into_inner()).await)
@@ -135,5 +147,47 @@ impl v1::control_server::Control for ControlService {
         request: Request<v1::TransferLeaderRequest>,
     ) -> Result<Response<v1::TransferLeaderReply>, Status> {
         answer(&self.core, managers::transfer(&self.core, request.into_inner()).await)
+    }
+
+    async fn save_backup(
+        &self,
+        request: Request<v1::SaveBackupRequest>,
+    ) -> Result<Response<Self::SaveBackupStream>, Status> {
+        answer(&self.core, backup::save(&self.core, request).await)
+    }
+
+    async fn add_manager(
+        &self,
+        request: Request<v1::AddManagerRequest>,
+    ) -> Result<Response<Self::AddManagerStream>, Status> {
+        answer(&self.core, membership::change(&self.core, Change::Add(request.into_inner())))
+    }
+
+    async fn remove_manager(
+        &self,
+        request: Request<v1::RemoveManagerRequest>,
+    ) -> Result<Response<Self::RemoveManagerStream>, Status> {
+        answer(&self.core, membership::change(&self.core, Change::Remove(request.into_inner())))
+    }
+
+    async fn promote_manager(
+        &self,
+        request: Request<v1::PromoteManagerRequest>,
+    ) -> Result<Response<Self::PromoteManagerStream>, Status> {
+        answer(&self.core, membership::change(&self.core, Change::Promote(request.into_inner())))
+    }
+
+    async fn demote_manager(
+        &self,
+        request: Request<v1::DemoteManagerRequest>,
+    ) -> Result<Response<Self::DemoteManagerStream>, Status> {
+        answer(&self.core, membership::change(&self.core, Change::Demote(request.into_inner())))
+    }
+
+    async fn set_manager_address(
+        &self,
+        request: Request<v1::SetManagerAddressRequest>,
+    ) -> Result<Response<Self::SetManagerAddressStream>, Status> {
+        answer(&self.core, membership::change(&self.core, Change::SetAddress(request.into_inner())))
     }
 }

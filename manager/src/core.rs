@@ -6,7 +6,9 @@ use minder_model::{ClusterId, HostName, Revision};
 use minder_proto::v1;
 use minder_state::Applied;
 
-use crate::{clock::wall_ms, fleet::Fleet, forward::Leader, history::History, logs::LogBroker, raft::Node};
+use crate::{
+    clock::wall_ms, control::Room, fleet::Fleet, forward::Leader, history::History, logs::LogBroker, raft::Node,
+};
 
 /// One manager.
 pub struct Core {
@@ -20,10 +22,10 @@ pub struct Core {
     pub logs: LogBroker,
     /// Connections to whoever leads.
     pub leader: Leader,
-    /// Address users and slaves reach this manager at.
-    pub client_address: String,
-    /// Free bytes below which writes are refused.
-    pub disk_floor_bytes: u64,
+    /// Backups that may be under way at once.
+    pub backups: Arc<tokio::sync::Semaphore>,
+    /// Room on the disk for writes.
+    pub room: Room,
 }
 
 impl Core {

@@ -106,7 +106,7 @@ mod tests {
             time_ms: 0,
             actor: String::new(),
             expect: Expect::Anything,
-            command: Command::Apply(vec![spec]),
+            command: Command::apply([spec]),
         };
         let applied = state.apply(Revision(revision), &proposal);
         history.push([(Revision(revision), applied.changes)]);

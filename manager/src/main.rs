@@ -14,6 +14,7 @@ mod forward;
 mod gathered;
 mod history;
 mod logs;
+mod offline;
 mod raft;
 mod serve;
 mod settings;
@@ -29,7 +30,11 @@ use clap::Parser;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let settings = match settings::Settings::resolve(settings::Flags::parse()) {
+    let mut flags = settings::Flags::parse();
+    if let Some(command) = flags.offline.take() {
+        return offline::run(command);
+    }
+    let settings = match settings::Settings::resolve(flags) {
         Ok(settings) => settings,
         Err(problem) => {
             eprintln!("minder-manager: {problem:#}");

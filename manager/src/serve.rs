@@ -16,7 +16,7 @@ use tonic::transport::{Server, server::TcpIncoming};
 use crate::{
     attend::SlaveService,
     clock::wall_ms,
-    control::ControlService,
+    control::{ControlService, Room},
     core::{self, Core},
     fleet::Fleet,
     forward::{ForwardLayer, Leader},
@@ -33,6 +33,9 @@ const KEEPALIVE: Duration = Duration::from_secs(5);
 const STREAMS_PER_CONNECTION_MAX: u32 = 1_024;
 /// How long open calls may take to end when the process stops; streams do not end by themselves.
 const DRAIN_DEADLINE: Duration = Duration::from_millis(500);
+
+/// Backups that are saved from one manager at once: each holds a thread while somebody reads it.
+const BACKUPS_MAX: usize = 2;
 
 /// Why the process ends with an error.
 pub struct End {
@@ -66,17 +69,20 @@ pub async fn run(settings: Settings) -> Result<(), End> {
 
     let end = wait_for_end(&core).await;
     if end.is_ok() {
-        core.node.shutdown().await;
+        core.node.hand_over().await;
     }
-    follower.abort();
+    // What is under way is still answered, by passing it on; whoever connects anew finds another manager.
     stop.send_replace(true);
     // Streams of slaves and watchers end only with their connection, so the servers are not waited for any longer.
     let _ = tokio::time::timeout(DRAIN_DEADLINE, async { tokio::join!(peers, clients) }).await;
+    if end.is_ok() {
+        core.node.shutdown().await;
+    }
+    follower.abort();
     end
 }
 
 async fn open(settings: &Settings, addresses: Addresses, fleet: &Arc<Fleet>) -> Result<Arc<Core>, End> {
-    let client_address = addresses.client.clone();
     let (node, history) = Node::open(&settings.data, &settings.raft, addresses, |applied| {
         let history = Arc::new(History::new(applied));
         let hook = (history.clone(), fleet.clone());
@@ -105,8 +111,8 @@ async fn open(settings: &Settings, addresses: Addresses, fleet: &Arc<Fleet>) -> 
         history,
         logs: LogBroker::default(),
         leader: Leader::default(),
-        client_address,
-        disk_floor_bytes: settings.disk_floor_bytes,
+        backups: Arc::new(tokio::sync::Semaphore::new(BACKUPS_MAX)),
+        room: Room::new(settings.disk_floor_bytes),
     }))
 }
 
@@ -141,6 +147,8 @@ async fn follow_leadership(core: Arc<Core>) {
                 tracing::info!(term, "this manager leads");
                 core.fleet.lead();
                 name_cluster(&core).await;
+                let node = core.node.clone();
+                tokio::spawn(async move { node.finish_change().await });
             }
             (Some(term), None) => {
                 tracing::info!(term, "this manager leads no more");
@@ -157,8 +165,7 @@ async fn follow_leadership(core: Arc<Core>) {
 
 /// The first write of a cluster's life. Said again by a later leader it is refused, which is as good.
 async fn name_cluster(core: &Core) {
-    let (state, _) = core.node.snapshot_state();
-    let (None, Some(id)) = (state.cluster(), core.cluster_id()) else { return };
+    let (false, Some(id)) = (core.node.look(|state| state.cluster().is_some()), core.cluster_id()) else { return };
     let Ok(request) = RequestId::new(format!("create-{id}")) else { return };
     let proposal = Proposal {
         request,

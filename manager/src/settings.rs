@@ -15,8 +15,11 @@ use crate::raft::RaftSettings;
 
 /// One of Minder's replicated managers.
 #[derive(Debug, Parser)]
-#[command(name = "minder-manager", version)]
+#[command(name = "minder-manager", version, args_conflicts_with_subcommands = true)]
 pub struct Flags {
+    /// What is done to a data folder that no manager uses
+    #[command(subcommand)]
+    pub offline: Option<crate::offline::Offline>,
     /// Configuration file (TOML); every key is also a flag
     #[arg(long, short, value_name = "FILE")]
     config: Option<PathBuf>,

@@ -28,7 +28,7 @@ fn settings() -> String {
 }
 
 #[test]
-fn after_a_kill_the_next_write_is_acknowledged_within_a_second() {
+fn after_a_kill_the_next_write_does_not_wait_for_the_timer() {
     run(async {
         let kills = number("MINDER_KILLS", KILLS);
         let mut cluster = Cluster::form(&settings()).await;
@@ -44,7 +44,8 @@ fn after_a_kill_the_next_write_is_acknowledged_within_a_second() {
         gaps.sort_unstable();
         let (median, worst) = (gaps[gaps.len() / 2], gaps[gaps.len() - 1]);
         println!("{kills} kills of the leader: next acknowledged write after {median:?} (median), {worst:?} (worst)");
-        assert!(median < Duration::from_secs(1), "{gaps:?}");
+        // Typical is a tenth of this; the timer alone costs half a second at the least.
+        assert!(median < Duration::from_millis(400), "a killed leader costs the timer: {gaps:?}");
         assert!(worst < Duration::from_millis(2_500), "{gaps:?}");
     });
 }

@@ -27,6 +27,7 @@ fn exit(incarnation: u64) -> ExitRecord {
         oom_kills: 1_000,
         last_output: LastOutput::of(&[b'o'; 1_024], &[b'e'; 1_024]),
         stop_ms: Some(1_000_000),
+        locally: true,
         unhealthy: Some(format!("health check failed: {} (3 in a row)", "x".repeat(PROBE_MESSAGE_BYTES_MAX))),
     }
 }

@@ -28,14 +28,42 @@ fn host() -> impl Strategy<Value = HostName> {
     "[a-z][a-z0-9-]{0,6}".prop_map(|name| HostName::new(name).unwrap())
 }
 
+fn files() -> impl Strategy<Value = Vec<File>> {
+    let file = (".{0,6}", ".{0,6}", option::of(".{0,4}"), option::of(".{0,4}"), any::<bool>());
+    let file = file.prop_map(|(path, content, mode, owner, expand)| File {
+        path,
+        content,
+        group: mode.clone(),
+        mode,
+        owner,
+        expand,
+    });
+    vec(file, 0..3)
+}
+
+fn resources() -> impl Strategy<Value = Resources> {
+    any::<(Option<u64>, Option<u32>, Option<u32>)>().prop_map(|(memory, cpu, pids)| Resources {
+        memory: memory.map(Bytes),
+        cpu: cpu.map(Cores),
+        pids,
+    })
+}
+
 fn overrides() -> impl Strategy<Value = BTreeMap<HostName, Override>> {
-    let over = (option::of(".{0,6}"), option::of(vec(".{0,6}", 0..3)), texts(), limits(), any::<Option<u32>>())
-        .prop_map(|(command, args, env, limits, instances)| Override {
+    let strings = || option::of(vec(".{0,6}", 0..3));
+    let over = (
+        (option::of(".{0,6}"), strings(), texts(), limits(), any::<Option<u32>>()),
+        (option::of(resources()), strings(), files()),
+    )
+        .prop_map(|((command, args, env, limits, instances), (resources, env_files, files))| Override {
             command,
             args,
             env,
             limits,
             instances,
+            resources,
+            env_files,
+            files,
             ..Override::default()
         });
     btree_map(host(), over, 0..3)
@@ -158,8 +186,8 @@ prop_compose! {
         order in any::<(bool, bool)>(),
         reload in option::of(vec(".{0,6}", 0..3)),
         env_files in vec(".{0,6}", 0..3),
-        files in vec((".{0,6}", ".{0,6}", option::of(".{0,4}"), option::of(".{0,4}"), any::<bool>()), 0..3),
-        resources in option::of(any::<(Option<u64>, Option<u32>, Option<u32>)>()),
+        files in files(),
+        resources in option::of(resources()),
     ) -> Spec {
         let text = |at: usize| some[at].map(|value| value.to_string());
         Spec {
@@ -190,22 +218,8 @@ prop_compose! {
             requires: order.1.then(|| ProcessName::new("net").unwrap()).into_iter().collect(),
             no_new_privileges: !env_files.is_empty(),
             env_files,
-            files: files
-                .into_iter()
-                .map(|(path, content, mode, owner, expand)| File {
-                    path,
-                    content,
-                    group: mode.clone(),
-                    mode,
-                    owner,
-                    expand,
-                })
-                .collect(),
-            resources: resources.map(|(memory, cpu, pids)| Resources {
-                memory: memory.map(Bytes),
-                cpu: cpu.map(Cores),
-                pids,
-            }),
+            files,
+            resources,
             ..Spec::new(ProcessName::new(name).unwrap(), command)
         }
     }

@@ -20,6 +20,10 @@ pub enum ExitReason {
     InUse,
     /// The disk is full.
     DiskFull,
+    /// The cluster has removed this manager.
+    Removed,
+    /// Another process is this manager already.
+    Duplicate,
 }
 
 impl ExitReason {
@@ -32,6 +36,8 @@ impl ExitReason {
             Self::NewerFormat => 13,
             Self::InUse => 14,
             Self::DiskFull => 15,
+            Self::Removed => 20,
+            Self::Duplicate => 21,
         }
     }
 }
@@ -60,8 +66,9 @@ pub enum OpenError {
     },
     /// It lost something it had promised to keep.
     #[error(
-        "{} is in quarantine: {lost}. It must not vote again. Keep a copy for examination, then remove this manager \
-         from the cluster and add it again with an empty folder, which gives it a new id",
+        "{} is in quarantine: {lost}. It must not vote again. `minder-manager reseed --data {}` keeps what is in it aside \
+         and says how this manager joins its cluster again, as a new one",
+        folder.display(),
         folder.display()
     )]
     Quarantine {
@@ -69,6 +76,16 @@ pub enum OpenError {
         folder: PathBuf,
         /// What is missing or damaged.
         lost: String,
+    },
+    /// A restore or a recovery was cut short.
+    #[error(
+        "{} stands between its old content and a restored or recovered one; say the same `minder-manager restore` or \
+         `recover` again, which ends what was begun",
+        folder.display()
+    )]
+    Unfinished {
+        /// The data folder.
+        folder: PathBuf,
     },
     /// No room is left on its file system.
     #[error(
@@ -111,7 +128,7 @@ impl OpenError {
             Self::NewerFormat { .. } => ExitReason::NewerFormat,
             Self::Quarantine { .. } => ExitReason::Quarantine,
             Self::DiskFull { .. } => ExitReason::DiskFull,
-            Self::Storage { .. } => ExitReason::Storage,
+            Self::Unfinished { .. } | Self::Storage { .. } => ExitReason::Storage,
         }
     }
 }
@@ -191,7 +208,7 @@ pub(crate) fn rocks(error: rocksdb::Error) -> io::Error {
 }
 
 /// An error with all its causes, for a message that must stand alone.
-fn chain_text(error: &io::Error) -> String {
+pub(crate) fn chain_text(error: &io::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.get_ref().and_then(|inner| inner.source());
     while let Some(error) = cause {

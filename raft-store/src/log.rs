@@ -7,7 +7,8 @@ use std::{
     fmt::Debug,
     io,
     ops::{Bound, RangeBounds},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    time::Duration,
 };
 
 use minicbor::{CborLen, Decode, Encode, bytes::ByteArray};
@@ -19,9 +20,10 @@ use rocksdb::{DB, Direction, IteratorMode, WriteBatch};
 
 use crate::{
     codec::{self, Chain, LogIdForm, VoteForm, frame_entry, unframe_entry},
-    error::{CodecError, rocks},
+    error::{CodecError, chain_text, rocks},
     fail_point::fail_point,
     options::{self, LOG, META},
+    size::LogSizes,
     store::column,
     sync::{Job, LogSync, SyncStats},
     tail::Tail,
@@ -45,6 +47,8 @@ struct Inner {
     db: Arc<DB>,
     sync: LogSync,
     position: Mutex<Position>,
+    /// The first stored entry that was found to be damaged while this store was open.
+    damage: OnceLock<String>,
 }
 
 /// Where the log begins and ends, and its decoded tail.
@@ -55,6 +59,7 @@ pub(crate) struct Position {
     pub(crate) last: Option<LogId>,
     pub(crate) chain: Chain,
     pub(crate) tail: Tail,
+    pub(crate) sizes: LogSizes,
 }
 
 /// Up to where the log was purged, and the chain link there, so that the chain goes on.
@@ -69,12 +74,44 @@ pub(crate) struct Purged {
 
 impl LogStore {
     pub(crate) fn new(db: Arc<DB>, sync: LogSync, position: Position) -> Self {
-        Self { inner: Arc::new(Inner { db, sync, position: Mutex::new(position) }) }
+        Self { inner: Arc::new(Inner { db, sync, position: Mutex::new(position), damage: OnceLock::new() }) }
+    }
+
+    /// How long the sync that is under way has taken so far; none when there is none.
+    pub fn sync_under_way(&self) -> Option<Duration> {
+        self.inner.sync.under_way()
     }
 
     /// How long syncs took lately.
     pub fn sync_stats(&self) -> SyncStats {
         self.inner.sync.stats()
+    }
+
+    fn note_damage(&self, error: &io::Error) {
+        if error.kind() == io::ErrorKind::InvalidData {
+            // The first one is the one that ends this node.
+            let _ = self.inner.damage.set(chain_text(error));
+        }
+    }
+
+    /// What was found to be damaged.
+    pub(crate) fn damage(&self) -> Option<&str> {
+        self.inner.damage.get().map(String::as_str)
+    }
+
+    /// Bytes of the entries after `index`, to about a MiB.
+    pub(crate) fn bytes_after(&self, index: u64) -> u64 {
+        self.position().sizes.after(index)
+    }
+
+    /// Bytes of the whole log, to about a MiB.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.position().sizes.total()
+    }
+
+    /// The last index that may go so that at most so many bytes stay, if any must.
+    pub(crate) fn excess(&self, bytes: u64) -> Option<u64> {
+        self.position().sizes.excess(bytes)
     }
 
     fn position(&self) -> MutexGuard<'_, Position> {
@@ -104,7 +141,7 @@ impl LogStore {
         drop(position);
         let mut entries = Vec::new();
         for found in stored {
-            let (entry, size, _) = found?;
+            let (entry, size, _) = found.inspect_err(|error| self.note_damage(error))?;
             if entry.log_id.index >= end || (bytes > 0 && bytes + size > bytes_max) {
                 break;
             }
@@ -182,6 +219,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
             let framed = frame_entry(&form, position.chain);
             batch.put_cf(log, entry.log_id.index.to_be_bytes(), &framed);
             position.last = Some(entry.log_id);
+            position.sizes.push(entry.log_id.index, framed.len());
             position.tail.push(entry, framed.len());
         }
         self.inner.db.write_opt(batch, &options::unsynced()).map_err(rocks)?;
@@ -209,6 +247,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         let mut position = self.position();
         self.inner.db.write_opt(batch, &options::unsynced()).map_err(rocks)?;
         position.tail.truncate_after(last_log_id.as_ref().map(|last| last.index));
+        position.sizes.truncate_after(last_log_id.as_ref().map(|last| last.index));
         position.chain = match &last_log_id {
             Some(last) if position.purged != Some(*last) => chain_at(&self.inner.db, last.index)?
                 .ok_or_else(|| io::Error::from(CodecError::Missing { index: last.index }))?,
@@ -243,6 +282,7 @@ impl LogStore {
         self.inner.db.write_opt(batch, &options::unsynced()).map_err(rocks)?;
         fail_point!("purge-written");
         position.tail.purge(log_id.index);
+        position.sizes.purge(log_id.index);
         position.purged_chain = chain;
         let jumps = position.last.as_ref().is_none_or(|last| last.index < log_id.index);
         if position.last.as_ref().is_none_or(|last| last.index <= log_id.index) {
@@ -258,6 +298,22 @@ impl LogStore {
 fn chain_at(db: &DB, index: u64) -> io::Result<Option<Chain>> {
     let framed = db.get_cf(column(db, LOG)?, index.to_be_bytes()).map_err(rocks)?;
     Ok(framed.map(|framed| unframe_entry(&framed).map(|(chain, _)| chain)).transpose()?)
+}
+
+/// The sizes of all stored entries. Values are looked at and not copied; the checksum of every block is looked at, too.
+pub(crate) fn sizes(db: &DB) -> io::Result<LogSizes> {
+    let mut sizes = LogSizes::default();
+    let mut reading = rocksdb::ReadOptions::default();
+    reading.fill_cache(false);
+    let mut stored = db.raw_iterator_cf_opt(column(db, LOG)?, reading);
+    stored.seek_to_first();
+    while let Some((key, value)) = stored.item() {
+        let key = key.try_into().map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "a log key is malformed"))?;
+        sizes.push(u64::from_be_bytes(key), value.len());
+        stored.next();
+    }
+    stored.status().map_err(rocks)?;
+    Ok(sizes)
 }
 
 /// Walks the stored entries from `begin`, checking checksum, index and chain; `before` is the link before the first

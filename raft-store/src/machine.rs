@@ -1,9 +1,11 @@
-//! The state machine: entries applied to [`State`], rows and "last applied" stored in one batch, the new state
-//! published by structural sharing.
+//! The state machine: entries applied to [`State`], which readers share, and rows and "last applied" stored in one
+//! batch.
+
+mod beginning;
 
 use std::{
     io,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
     time::{Duration, Instant},
 };
 
@@ -31,8 +33,9 @@ pub(crate) const MEMBERSHIP_KEY: &[u8] = b"membership";
 pub(crate) const GENERATION_KEY: &[u8] = b"generation";
 pub(crate) const STATE_HASH_KEY: &[u8] = b"state-hash";
 
-/// Entries applied in one batch: replies of a long backlog are not held back for its end, and a batch stays small.
-const BATCH_ENTRIES_MAX: usize = 1_024;
+/// Entries applied in one batch: replies of a long backlog are not held back for its end, and a reader who comes in
+/// meanwhile waits for about a millisecond.
+const BATCH_ENTRIES_MAX: usize = 128;
 /// Rows of so many bytes are written at once, for one entry can change many of them.
 const ROWS_BYTES: usize = 1024 * 1024;
 
@@ -77,11 +80,30 @@ impl Default for Hooks {
     }
 }
 
-/// The state machine of one manager.
+/// The state as the machine and its readers share it. It is changed in place while nobody reads; a reader takes a copy,
+/// which costs a few pointers, and from then on what changes is copied as it changes.
+#[derive(Clone)]
+pub(crate) struct Shared(Arc<RwLock<Published>>);
+
+impl Shared {
+    pub(crate) fn new(published: Published) -> Self {
+        Self(Arc::new(RwLock::new(published)))
+    }
+
+    /// For a look that is over at once.
+    pub(crate) fn read(&self) -> RwLockReadGuard<'_, Published> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Published> {
+        self.0.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The state machine of one manager. Nobody else changes what is shared.
 pub struct Machine {
     db: Arc<DB>,
-    published: Arc<RwLock<Published>>,
-    current: Published,
+    shared: Shared,
     generation: u32,
     unwritten: Unwritten,
     hooks: Hooks,
@@ -112,17 +134,12 @@ impl Unwritten {
 impl Machine {
     pub(crate) fn new(
         db: Arc<DB>,
-        current: Published,
-        published: Arc<RwLock<Published>>,
+        shared: Shared,
         generation: u32,
         hooks: Hooks,
         snapshots: Arc<SnapshotFolder>,
     ) -> Self {
-        Self { db, published, current, generation, unwritten: Unwritten::default(), hooks, snapshots }
-    }
-
-    fn publish(&self) {
-        *self.published.write().unwrap_or_else(PoisonError::into_inner) = self.current.clone();
+        Self { db, shared, generation, unwritten: Unwritten::default(), hooks, snapshots }
     }
 
     /// Stores the rows that are not stored yet, with the entry that they go up to, in one batch.
@@ -140,27 +157,62 @@ impl Machine {
                 None => batch.delete_cf(rows, key),
             }
         }
-        if unwritten.membership {
-            batch.put_cf(meta, MEMBERSHIP_KEY, codec::encode_membership(&self.current.membership));
+        {
+            let current = self.shared.read();
+            if unwritten.membership {
+                batch.put_cf(meta, MEMBERSHIP_KEY, codec::encode_membership(&current.membership));
+            }
+            if let Some(last) = &current.applied {
+                batch.put_cf(meta, APPLIED_KEY, codec::seal(&LogIdForm::from(last)));
+            }
+            batch.put_cf(meta, STATE_HASH_KEY, current.state.hash().to_bytes());
         }
-        if let Some(last) = &self.current.applied {
-            batch.put_cf(meta, APPLIED_KEY, codec::seal(&LogIdForm::from(last)));
-        }
-        batch.put_cf(meta, STATE_HASH_KEY, self.current.state.hash().to_bytes());
         fail_point!("apply-before-write");
         self.db.write_opt(batch, &options::unsynced()).map_err(rocks)?;
         fail_point!("apply-after-write");
         Ok(())
     }
 
-    /// Publishes what was applied, then tells everybody. Rows are written when it is time.
+    /// Applies entries in one go, as long as their rows do not become too many.
+    fn take(
+        &mut self,
+        entries: &mut impl Iterator<Item = io::Result<EntryResponder<TypeConfig>>>,
+    ) -> io::Result<Pending> {
+        let mut pending = Pending::default();
+        let mut current = self.shared.write();
+        for next in entries {
+            let (entry, responder) = next?;
+            let revision = Revision(entry.log_id.index);
+            let mut reply = None;
+            match entry.payload {
+                EntryPayload::Blank => {}
+                EntryPayload::Membership(membership) => {
+                    current.membership = StoredMembership::new(Some(entry.log_id), membership);
+                    self.unwritten.membership = true;
+                }
+                EntryPayload::Normal(proposal) => {
+                    let mut applied = current.state.apply(revision, proposal.proposal());
+                    self.unwritten.extend(std::mem::take(&mut applied.rows));
+                    reply = responder.as_ref().map(|_| applied.reply.clone());
+                    pending.applied.push((revision, applied));
+                }
+            }
+            current.applied = Some(entry.log_id);
+            pending.answers.extend(responder.map(|responder| (responder, reply)));
+            if self.unwritten.bytes >= ROWS_BYTES {
+                break;
+            }
+        }
+        Ok(pending)
+    }
+
+    /// Writes rows when it is time, then tells everybody what was applied.
     fn commit(&mut self, pending: Pending) -> io::Result<()> {
         let Pending { applied, answers } = pending;
         self.unwritten.since.get_or_insert_with(Instant::now);
         if self.unwritten.is_due() {
             self.write_rows()?;
         }
-        self.publish();
         if !applied.is_empty() {
             (self.hooks.on_applied)(applied);
         }
@@ -168,27 +220,6 @@ impl Machine {
             responder.send(reply);
         }
         Ok(())
-    }
-
-    fn take(&mut self, (entry, responder): EntryResponder<TypeConfig>, pending: &mut Pending) {
-        let revision = Revision(entry.log_id.index);
-        let mut reply = None;
-        match entry.payload {
-            EntryPayload::Blank => {}
-            EntryPayload::Membership(membership) => {
-                self.current.membership = StoredMembership::new(Some(entry.log_id), membership);
-                self.unwritten.membership = true;
-            }
-            EntryPayload::Normal(proposal) => {
-                let mut applied = self.current.state.apply(revision, proposal.proposal());
-                self.unwritten.extend(std::mem::take(&mut applied.rows));
-                reply = responder.as_ref().map(|_| applied.reply.clone());
-                // No copy of the state is kept here: while the batch lasts it is changed in place.
-                pending.applied.push((revision, applied));
-            }
-        }
-        self.current.applied = Some(entry.log_id);
-        pending.answers.extend(responder.map(|responder| (responder, reply)));
     }
 }
 
@@ -220,7 +251,8 @@ impl RaftStateMachine<TypeConfig> for Machine {
     type SnapshotBuilder = Builder;
 
     async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), io::Error> {
-        Ok((self.current.applied, self.current.membership.clone()))
+        let current = self.shared.read();
+        Ok((current.applied, current.membership.clone()))
     }
 
     async fn apply<Strm>(&mut self, entries: Strm) -> Result<(), io::Error>
@@ -229,14 +261,11 @@ impl RaftStateMachine<TypeConfig> for Machine {
     {
         let mut batches = entries.ready_chunks(BATCH_ENTRIES_MAX);
         while let Some(entries) = batches.next().await {
-            let mut pending = Pending::default();
-            for entry in entries {
-                self.take(entry?, &mut pending);
-                if self.unwritten.bytes >= ROWS_BYTES {
-                    self.commit(std::mem::take(&mut pending))?;
-                }
+            let mut entries = entries.into_iter().peekable();
+            while entries.peek().is_some() {
+                let pending = self.take(&mut entries)?;
+                self.commit(pending)?;
             }
-            self.commit(pending)?;
         }
         Ok(())
     }
@@ -248,7 +277,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
     /// Captures the state between two applies, so that data and coverage cannot disagree. What a snapshot covers may be
     /// purged from the log, so its rows are written first.
     async fn get_snapshot_builder(&mut self) -> Builder {
-        let captured = self.write_rows().map(|()| self.current.clone());
+        let captured = self.write_rows().map(|()| self.shared.read().clone());
         Builder { captured: Some(captured), snapshots: self.snapshots.clone() }
     }
 
@@ -257,11 +286,12 @@ impl RaftStateMachine<TypeConfig> for Machine {
         let (db, generation, meta) = (self.db.clone(), self.generation, meta.clone());
         let file = snapshot.clone();
         let installed = tokio::task::spawn_blocking(move || install(&db, generation, &meta, &file));
-        self.current = installed.await.map_err(io::Error::other)??;
+        let installed = installed.await.map_err(io::Error::other)??;
+        let revision = installed.revision();
+        *self.shared.write() = installed;
         self.generation += 1;
         self.snapshots.keep(snapshot);
-        self.publish();
-        (self.hooks.on_jump)(self.current.revision());
+        (self.hooks.on_jump)(revision);
         Ok(())
     }
 

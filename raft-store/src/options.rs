@@ -32,6 +32,8 @@ pub(crate) fn database() -> Options {
     options.set_keep_log_file_num(3);
     options.set_max_log_file_size(4 * 1024 * 1024);
     options.set_log_level(LogLevel::Warn);
+    // The list of files is written anew when it has grown to this; the default lets it grow to a GiB.
+    options.set_max_manifest_file_size(4 * 1024 * 1024);
     options
 }
 

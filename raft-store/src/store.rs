@@ -3,7 +3,7 @@
 use std::{
     io,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError, RwLock},
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -14,10 +14,13 @@ use crate::{
     codec::{self, Chain, LogIdForm, VoteForm},
     error::{OpenError, rocks},
     identity::Identity,
-    log::{LogStore, PURGED_KEY, Position, Purged, VOTE_KEY, walk},
-    machine::{APPLIED_KEY, GENERATION_KEY, Hooks, MEMBERSHIP_KEY, Machine, Published, STATE_HASH_KEY, row_key},
+    log::{LogStore, PURGED_KEY, Position, Purged, VOTE_KEY, sizes, walk},
+    machine::{
+        APPLIED_KEY, GENERATION_KEY, Hooks, MEMBERSHIP_KEY, Machine, Published, STATE_HASH_KEY, Shared, row_key,
+    },
     mark::{Mark, MarkFile},
     options::{self, LOG, META, ROWS},
+    rebuild,
     snapshot::{SnapshotFolder, SnapshotReceiver, remove_other_generations},
     sync::{LogSync, SyncExecutor, SyncStats},
     tail::Tail,
@@ -57,7 +60,7 @@ pub struct Store {
     db: Arc<DB>,
     folder: Arc<Path>,
     log: LogStore,
-    published: Arc<RwLock<Published>>,
+    shared: Shared,
     snapshots: Arc<SnapshotFolder>,
     disk_free: Arc<Mutex<Option<(Instant, u64)>>>,
 }
@@ -76,6 +79,9 @@ impl Store {
     ) -> Result<Opened, OpenError> {
         let folder = &options.folder;
         let storage = |source: io::Error| OpenError::from_io(folder, source);
+        if rebuild::is_unfinished(folder) {
+            return Err(OpenError::Unfinished { folder: folder.clone() });
+        }
         std::fs::create_dir_all(folder).map_err(storage)?;
         let db = Arc::new(open_database(folder)?);
         check_format(&db, folder)?;
@@ -86,30 +92,26 @@ impl Store {
         check_covered(folder, &recovered, &snapshots)?;
         let sync = LogSync::start(executor, db.clone(), mark).map_err(storage)?;
         let log = LogStore::new(db.clone(), sync, recovered.position);
-        let published = Arc::new(RwLock::new(recovered.published.clone()));
         let hooks = hooks(&recovered.published);
-        let machine = Machine::new(
-            db.clone(),
-            recovered.published,
-            published.clone(),
-            recovered.generation,
-            hooks,
-            snapshots.clone(),
-        );
-        let store = Self {
-            db,
-            folder: folder.as_path().into(),
-            log: log.clone(),
-            published,
-            snapshots,
-            disk_free: Arc::default(),
-        };
+        let shared = Shared::new(recovered.published);
+        let machine = Machine::new(db.clone(), shared.clone(), recovered.generation, hooks, snapshots.clone());
+        let folder = folder.as_path().into();
+        let store = Self { db, folder, log: log.clone(), shared, snapshots, disk_free: Arc::default() };
         Ok(Opened { store, log, machine })
+    }
+
+    pub(crate) fn database(&self) -> &DB {
+        &self.db
     }
 
     /// The state as of the last applied entry, by structural sharing.
     pub fn published(&self) -> Published {
-        self.published.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.shared.read().clone()
+    }
+
+    /// A look at the state as of the last applied entry, for what is over at once: nothing is applied meanwhile.
+    pub fn look<T>(&self, look: impl FnOnce(&Published) -> T) -> T {
+        look(&self.shared.read())
     }
 
     /// Who this folder is, once it was told.
@@ -138,6 +140,32 @@ impl Store {
     /// How long syncs of the log took lately.
     pub fn sync_stats(&self) -> SyncStats {
         self.log.sync_stats()
+    }
+
+    /// Damage that was found while the folder was open; it must not be opened again.
+    pub fn damage(&self) -> Option<OpenError> {
+        let lost = self.log.damage()?.to_owned();
+        Some(OpenError::Quarantine { folder: self.folder.to_path_buf(), lost })
+    }
+
+    /// Bytes of the log's entries after `index`, to about a MiB.
+    pub fn log_bytes_after(&self, index: u64) -> u64 {
+        self.log.bytes_after(index)
+    }
+
+    /// Bytes of the log's entries, to about a MiB.
+    pub fn log_bytes(&self) -> u64 {
+        self.log.bytes()
+    }
+
+    /// The last index that may be purged so that at most so many bytes of entries stay, if any must.
+    pub fn log_excess(&self, bytes: u64) -> Option<u64> {
+        self.log.excess(bytes)
+    }
+
+    /// How long the sync of the log that is under way has taken so far; none when there is none.
+    pub fn sync_under_way(&self) -> Option<Duration> {
+        self.log.sync_under_way()
     }
 
     /// Bytes that may still be written to the folder's file system, as of at most [`DISK_FREE_AGE_MAX`] ago.
@@ -204,6 +232,10 @@ fn open_database(folder: &Path) -> Result<DB, OpenError> {
             rocksdb::ErrorKind::Corruption => {
                 OpenError::Quarantine { folder: folder.into(), lost: format!("RocksDB finds damage: {text}") }
             }
+            // It makes every file that it knows of; one that is not there any more is lost.
+            rocksdb::ErrorKind::IOError if text.contains("No such file") => {
+                OpenError::Quarantine { folder: folder.into(), lost: format!("RocksDB misses a file: {text}") }
+            }
             _ => OpenError::from_io(folder, rocks(error)),
         }
     })
@@ -240,8 +272,15 @@ fn recover(db: &DB) -> io::Result<Recovered> {
         check_end(db, purged.as_ref())?.map_or((purged_id, purged_chain), |(last, chain)| (Some(last), chain));
     let generation = generation(db)?;
     remove_other_generations(db, generation)?;
-    let position =
-        Position { vote: vote.map(Into::into), purged: purged_id, purged_chain, last, chain, tail: Tail::default() };
+    let position = Position {
+        vote: vote.map(Into::into),
+        purged: purged_id,
+        purged_chain,
+        last,
+        chain,
+        tail: Tail::default(),
+        sizes: sizes(db)?,
+    };
     Ok(Recovered { position, published: load_state(db, generation)?, generation })
 }
 

@@ -72,6 +72,8 @@ enum Way {
 
 #[derive(Default)]
 struct Durations {
+    /// When the sync that is under way began.
+    begun: Option<Instant>,
     latest: VecDeque<Duration>,
     count: u64,
 }
@@ -105,6 +107,12 @@ impl LogSync {
             }
             Way::Thread { jobs: None, .. } => complete(job, Some(THREAD_ENDED)),
         }
+    }
+
+    /// How long the sync that is under way has taken so far; none when there is none.
+    pub(crate) fn under_way(&self) -> Option<Duration> {
+        let durations = self.durations.lock().unwrap_or_else(PoisonError::into_inner);
+        durations.begun.map(|begun| begun.elapsed())
     }
 
     /// How long syncs took lately.
@@ -145,11 +153,13 @@ impl Worker {
     }
 
     fn handle(&mut self, batch: Vec<Job>) {
-        if self.failed.is_none()
-            && let Err(error) = self.sync(&batch)
-        {
-            tracing::error!(%error, "the log cannot be synced; this node stops");
-            self.failed = Some(error.to_string());
+        if self.failed.is_none() {
+            self.begin(Some(Instant::now()));
+            if let Err(error) = self.sync(&batch) {
+                tracing::error!(%error, "the log cannot be synced; this node stops");
+                self.failed = Some(error.to_string());
+            }
+            self.begin(None);
         }
         for job in batch {
             complete(job, self.failed.as_deref());
@@ -173,6 +183,10 @@ impl Worker {
             }
         }
         self.mark.set(mark)
+    }
+
+    fn begin(&self, begun: Option<Instant>) {
+        self.durations.lock().unwrap_or_else(PoisonError::into_inner).begun = begun;
     }
 
     fn note(&self, took: Duration) {

@@ -52,6 +52,11 @@ impl Events {
         self.push(v1::SlaveEvent { time_ms: wall_ms(), instance: key.to_string(), text, ..v1::SlaveEvent::default() });
     }
 
+    /// Notes something of this host itself: one line.
+    pub fn tell_of_host(&self, text: String) {
+        self.push(v1::SlaveEvent { time_ms: wall_ms(), text, ..v1::SlaveEvent::default() });
+    }
+
     /// Events after number `after`, at most `most` of the newest.
     pub fn after(&self, after: u64, most: usize) -> Vec<v1::SlaveEvent> {
         let ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
@@ -123,7 +128,8 @@ fn sentence(before: &InstanceStatus, status: &InstanceStatus) -> String {
         Phase::Stopping => format!("stopping {}", status.cause),
         Phase::Stopped | Phase::Pending if !stop.is_empty() => stop,
         Phase::Stopped => format!("stopped {cause}"),
-        Phase::Pending if !cause.is_empty() => format!("pending: {cause}"),
+        // How long the one before lived has been told by then.
+        Phase::Pending if status.cause != Cause::Wanted => format!("pending: {}", status.cause),
         Phase::Pending | Phase::Lost | Phase::Unknown => status.phase.word().to_lowercase(),
     }
 }

@@ -7,7 +7,9 @@ mod hooks;
 mod local;
 mod order;
 mod probes;
+mod stray;
 mod takeover;
+mod turns;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -21,7 +23,7 @@ use minder_model::{
     Assignment, AssignmentDelta, ClusterId, DeltaError, Digest, Hooks, Incarnation, InstanceKey, InstanceStatus, Item,
     Revision, RunSpec,
 };
-use minder_shim::protocol::Request;
+use minder_shim::{fail_point, protocol::Request};
 use minder_supervisor::{Effect, Event, ProbeKind, Record, Supervisor};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::task::AbortOnDropHandle;
@@ -30,6 +32,7 @@ pub use self::local::{Listed, Local};
 use self::{
     effects::Start,
     end::{ended, failed},
+    turns::Turns,
 };
 use crate::{
     clock::{mono_ms, now},
@@ -40,6 +43,7 @@ use crate::{
         cgroup::Cgroups,
         incarnation::{Attendant, News, What},
         nursery::Nursery,
+        stray::StrayPlace,
     },
     probe::Probes,
     settings::Settings,
@@ -99,6 +103,8 @@ pub struct View {
     pub statuses: BTreeMap<InstanceKey, Arc<InstanceStatus>>,
     /// Run specs that are missing.
     pub missing: BTreeSet<Digest>,
+    /// Where strays were found.
+    pub strays: Arc<[StrayPlace]>,
 }
 
 /// How others reach the host.
@@ -120,6 +126,7 @@ pub struct Host {
     cgroups: Cgroups,
     units: BTreeMap<InstanceKey, Unit>,
     wakes: BTreeMap<u64, BTreeSet<InstanceKey>>,
+    turns: Turns,
     inbox: mpsc::Receiver<Message>,
     news: mpsc::Receiver<News>,
     news_sender: mpsc::Sender<News>,
@@ -128,6 +135,8 @@ pub struct Host {
     assignment_digest: Digest,
     events: Arc<Events>,
     probes: Probes,
+    /// Where strays were found when this slave began.
+    strays: Arc<[StrayPlace]>,
     /// What may happen once this turn's changes are durable.
     after_sync: Vec<Box<dyn FnOnce() + Send>>,
 }
@@ -192,12 +201,14 @@ impl Host {
             cgroups,
             units: BTreeMap::new(),
             wakes: BTreeMap::new(),
+            turns: Turns::new(),
             inbox,
             news,
             news_sender,
             view,
             changed: BTreeSet::new(),
             events,
+            strays: Arc::default(),
             after_sync: Vec::new(),
         };
         let owed = host.take_over();
@@ -306,7 +317,7 @@ impl Host {
             self.ledger.items().filter(news).map(|(key, item)| (key.clone(), *item)).collect();
         for (key, item) in wanted {
             if !self.units.contains_key(&key) {
-                let supervisor = Supervisor::new(Record::new(key.clone(), now().wall_ms));
+                let supervisor = Supervisor::new(Record::new(key.clone(), now().wall_ms)).taking_turns();
                 self.units.insert(key.clone(), Unit::new(supervisor, None, false));
             }
             let run_spec = self.ledger.run_spec(&item.spec).cloned();
@@ -320,7 +331,8 @@ impl Host {
         if *revision == Revision::ZERO {
             return;
         }
-        let gone: Vec<InstanceKey> = self.units.keys().filter(|key| !items.contains_key(*key)).cloned().collect();
+        let gone = self.units.keys().filter(|key| !items.contains_key(*key) && !self.is_left_alone(key));
+        let gone: Vec<InstanceKey> = gone.cloned().collect();
         for key in gone {
             if let Some(unit) = self.units.get_mut(&key) {
                 unit.told = None;
@@ -366,6 +378,9 @@ impl Host {
             What::HookFailed(message) => return self.events.tell(&key, message),
         };
         let over = matches!(event, Event::Ended(_));
+        if over || runs {
+            self.turns.done(&key);
+        }
         self.step(&key, event, owed);
         if over {
             self.release(&key, incarnation);
@@ -392,7 +407,9 @@ impl Host {
                 // A full or closed queue belongs to a shim that is gone.
                 let _ = requests.try_send(Request::Release);
             }
+            fail_point!("end-recorded");
             bundle.remove();
+            fail_point!("bundle-removed");
             cgroups.remove(&leaf);
         };
         // A spawn that the same step asked for has not happened yet, so `requests` is the old incarnation's.
@@ -409,6 +426,9 @@ impl Host {
         let before = unit.supervisor.status(now());
         let effects = unit.supervisor.step(event, now());
         let after = unit.supervisor.status(now());
+        if unit.supervisor.asks_for_turn() {
+            self.turns.ask(key);
+        }
         if before != after {
             self.changed.insert(key.clone());
             self.events.phase_changed(&before, &after);
@@ -455,9 +475,12 @@ impl Host {
     /// after this slave knows of it already, and its shim starts nothing before it is let go.
     fn finish_turn(&mut self, mut owed: Owed) -> io::Result<()> {
         self.keep_order(&mut owed);
+        self.give_turns(&mut owed);
         self.ledger.hand_over()?;
+        fail_point!("turn-before-sync");
         let starts = self.prepare_starts(&mut owed);
         tokio::task::block_in_place(|| self.ledger.save())?;
+        fail_point!("turn-after-sync");
         starts.into_iter().for_each(Start::begin);
         // What is to run comes first, clearing away after it: somebody waits for the one and nobody for the other.
         for (key, effect) in owed {
@@ -466,6 +489,7 @@ impl Host {
         for done in std::mem::take(&mut self.after_sync) {
             done();
         }
+        fail_point!("turn-carried-out");
         self.publish();
         Ok(())
     }
@@ -485,6 +509,7 @@ impl Host {
             digest: self.assignment_digest,
             statuses: before.statuses.clone(),
             missing,
+            strays: self.strays.clone(),
         };
         for key in std::mem::take(&mut self.changed) {
             match self.units.get(&key) {

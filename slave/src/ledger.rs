@@ -149,6 +149,15 @@ impl Ledger {
         }
     }
 
+    /// Belongs to this cluster from now on, on an operator's word. What it held it holds still: the other cluster's
+    /// revisions lie above.
+    pub fn accept(&mut self, cluster: ClusterId) {
+        if self.cluster.as_ref() != Some(&cluster) {
+            self.write(&Entry::Cluster(cluster.clone()));
+            self.cluster = Some(cluster);
+        }
+    }
+
     /// Takes a change of the assignment, fenced by the model's rules, to be made durable by [`Self::save`].
     pub fn change(&mut self, delta: AssignmentDelta) -> Result<(), DeltaError> {
         let next = self.assignment.after(&delta)?;
@@ -302,6 +311,15 @@ mod tests {
         assert_eq!(ledger.records().collect::<Vec<_>>(), [&record]);
         let older = assignment(6, Digest::default()).delta_from(None);
         assert!(matches!(ledger.change(older), Err(DeltaError::Older { .. })));
+        // A cluster is left on an operator's word alone, and the assignment stays.
+        ledger.join(ClusterId::new("other").unwrap());
+        assert_eq!(ledger.cluster(), Some(&ClusterId::new("c").unwrap()));
+        ledger.accept(ClusterId::new("other").unwrap());
+        ledger.save().unwrap();
+        drop(ledger);
+        let ledger = Ledger::open(folder.path(), &host()).unwrap();
+        assert_eq!(ledger.cluster(), Some(&ClusterId::new("other").unwrap()));
+        assert_eq!(ledger.assignment(), &assignment(7, run_spec.digest()));
     }
 
     #[test]

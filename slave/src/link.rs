@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Streaming, transport::Channel};
 
-use crate::{events::Events, host::HostHandle, session, settings::Settings};
+use crate::{events::Events, host::HostHandle, known, session, settings::Settings};
 
 /// Messages on their way to one manager. A report is one message however long it is.
 const QUEUE: usize = 64;
@@ -73,7 +73,7 @@ impl Link {
         boot_id: String,
         logs: Box<dyn Fn(&minder_model::InstanceKey) -> PathBuf + Send + Sync>,
     ) -> Self {
-        let managers = settings.managers.iter().cloned().collect();
+        let managers = settings.managers.iter().cloned().chain(known::read(&settings.data)).collect();
         Self {
             settings,
             host,
@@ -92,8 +92,13 @@ impl Link {
     pub async fn run(self: Arc<Self>) {
         let mut managers = self.managers.subscribe();
         let attending: Mutex<BTreeMap<String, tokio::task::JoinHandle<()>>> = Mutex::default();
+        let mut kept = managers.borrow().clone();
         loop {
             let wanted = managers.borrow_and_update().clone();
+            if wanted != kept {
+                kept = wanted.clone();
+                self.keep(kept.clone()).await;
+            }
             {
                 let mut attending = attending.lock().unwrap_or_else(PoisonError::into_inner);
                 attending.retain(|address, task| {
@@ -112,6 +117,15 @@ impl Link {
             if managers.changed().await.is_err() {
                 return;
             }
+        }
+    }
+
+    /// What cannot be kept costs something only when this slave starts again after all its managers were replaced.
+    async fn keep(&self, managers: BTreeSet<String>) {
+        let data = self.settings.data.clone();
+        let written = tokio::task::spawn_blocking(move || known::write(&data, &managers)).await;
+        if let Ok(Err(error)) = written {
+            tracing::warn!(%error, "the addresses of the managers cannot be kept in the data folder");
         }
     }
 

@@ -11,7 +11,10 @@ use std::{
 };
 
 use futures::Stream;
-use minder_model::{HostName, InstanceKey, MESSAGE_BYTES_MAX, MachineUsage, Selection, Wanted, owed_by};
+use minder_model::{
+    ClusterId, HostName, InstanceKey, MESSAGE_BYTES_MAX, MachineFacts, MachineUsage, Selection, Wanted, host_warnings,
+    owed_by,
+};
 use minder_proto::{
     convert::status::{instance_status_to_wire, process_usage_to_wire},
     v1::{self, LocalOrderKind, local_server},
@@ -53,6 +56,7 @@ pub struct LocalService {
     allowed: Allowed,
     host: HostHandle,
     machine: watch::Receiver<Option<MachineUsage>>,
+    facts: MachineFacts,
     logs: Box<dyn Fn(&InstanceKey) -> PathBuf + Send + Sync>,
     readers: Arc<Semaphore>,
 }
@@ -81,10 +85,11 @@ impl LocalService {
         group: Option<Gid>,
         host: HostHandle,
         machine: watch::Receiver<Option<MachineUsage>>,
+        facts: MachineFacts,
         logs: Box<dyn Fn(&InstanceKey) -> PathBuf + Send + Sync>,
     ) -> Self {
         let readers = Arc::new(Semaphore::new(LOGS_MAX));
-        Self { name, allowed: Allowed { group }, host, machine, logs, readers }
+        Self { name, allowed: Allowed { group }, host, machine, facts, logs, readers }
     }
 
     /// Answers for ever.
@@ -127,9 +132,13 @@ impl LocalService {
     }
 
     /// As managers would show it; what an instance that is not assigned any more owes is to be gone.
-    fn to_wire(&self, Listed { item, status }: &Listed, machine: Option<&MachineUsage>) -> v1::Instance {
+    fn to_wire(&self, Listed { item, status, resources }: &Listed, machine: Option<&MachineUsage>) -> v1::Instance {
         let owed = item.as_ref().map_or(Some(minder_model::OwedWhy::Remove), |item| owed_by(item, Some(status)));
         let text = status.key.to_string();
+        let strays = machine.map(|machine| machine.strays.as_slice()).unwrap_or_default();
+        let warnings = host_warnings(&status.key, *resources, &self.facts, strays);
+        // The last sample may be of a process that has ended since.
+        let machine = machine.filter(|_| status.pid > 0);
         let usage = machine.and_then(|usage| usage.processes.iter().find(|usage| usage.instance == text));
         v1::Instance {
             name: Some(self.name_of(&status.key)),
@@ -138,6 +147,7 @@ impl LocalService {
             status: Some(instance_status_to_wire(status)),
             owed: owed.map_or("", minder_model::OwedWhy::word).into(),
             usage: usage.map(process_usage_to_wire),
+            warnings,
             ..Default::default()
         }
     }
@@ -177,6 +187,22 @@ impl local_server::Local for LocalService {
         Ok(Response::new(v1::LocalOrderReply {
             instances: ordered.told.iter().map(|key| self.name_of(key)).collect(),
             refused: ordered.refused.iter().map(|(key, why)| refusal(self.name_of(key), *why)).collect(),
+        }))
+    }
+
+    async fn accept_cluster(
+        &self,
+        request: Request<v1::LocalAcceptClusterRequest>,
+    ) -> Result<Response<v1::LocalAcceptClusterReply>, Status> {
+        let by = self.caller(&request)?;
+        let cluster = ClusterId::new(request.into_inner().cluster_id)
+            .map_err(|error| Status::invalid_argument(format!("cluster_id: {error}")))?;
+        tracing::warn!(user = by, %cluster, "moving to another cluster");
+        let (reply, answer) = oneshot::channel();
+        let accepted = self.ask(Local::Accept { cluster, by, reply }, answer).await?;
+        Ok(Response::new(v1::LocalAcceptClusterReply {
+            before: accepted.before.map(|before| before.to_string()).unwrap_or_default(),
+            instances: accepted.instances as u64,
         }))
     }
 

@@ -11,13 +11,15 @@ use tokio::sync::watch;
 use crate::{
     clock::{mono_ms, wall_ms},
     host::View,
-    os::cgroup::Cgroups,
+    os::{cgroup::Cgroups, stray::StrayPlace},
 };
 
 /// File systems shown: a machine with more has most of them for its containers.
 const DISKS_MAX: usize = 64;
 /// Interfaces shown.
 const NETWORKS_MAX: usize = 64;
+/// Groups of strays shown: more of them are of a folder that belongs to another slave.
+const STRAYS_MAX: usize = 100;
 /// Kernel file systems and images that never fill.
 const PRETENDED: [&str; 10] =
     ["tmpfs", "devtmpfs", "overlay", "squashfs", "proc", "sysfs", "cgroup", "cgroup2", "ramfs", "nsfs"];
@@ -109,6 +111,7 @@ impl Sampler {
         usage.disks = self.disks();
         usage.networks = self.networks(elapsed_ms);
         usage.processes = self.processes(seen, elapsed_ms);
+        usage.strays = seen.strays.iter().filter_map(StrayPlace::look).take(STRAYS_MAX).collect();
         usage
     }
 

@@ -9,6 +9,7 @@ mod disk;
 mod events;
 mod host;
 mod journal;
+mod known;
 mod ledger;
 mod link;
 mod local;
@@ -94,10 +95,10 @@ async fn run(settings: Settings) -> ExitCode {
     let folders = Folders::new(&settings.data);
     match local::listen(&settings.data, settings.local_group) {
         Ok(listener) => {
-            let (handle, machine, folders) = (handle.clone(), machine.clone(), folders.clone());
+            let (handle, machine, folders, facts) = (handle.clone(), machine.clone(), folders.clone(), facts.clone());
             let logs = Box::new(move |key: &InstanceKey| folders.logs(key));
             let (name, group) = (settings.name.clone(), settings.local_group);
-            tokio::spawn(LocalService::new(name, group, handle, machine, logs).serve(listener));
+            tokio::spawn(LocalService::new(name, group, handle, machine, facts, logs).serve(listener));
         }
         // Processes are worth more than this way in.
         Err(error) => tracing::error!(%error, "no local orders: the socket in the data folder cannot be opened"),

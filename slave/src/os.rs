@@ -10,3 +10,4 @@ pub mod launch;
 pub mod nursery;
 pub mod orphan;
 pub mod peer;
+pub mod stray;

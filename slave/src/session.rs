@@ -101,6 +101,7 @@ impl Attendance {
                 _ = beats.tick(), if in_session => self.beat().await?,
                 changed = async { tokio::time::sleep_until(report_at).await; view.changed().await }, if in_session => {
                     changed.map_err(|_| Ended)?;
+                    self.check_cluster()?;
                     self.report(false).await?;
                 }
                 changed = machine.changed(), if in_session => {
@@ -199,7 +200,12 @@ impl Attendance {
         let Ok(cluster) = ClusterId::new(hello.cluster_id) else { return Err(Ended) };
         let own = self.link.host.view.borrow().cluster.clone();
         if own.is_some_and(|own| own != cluster) {
-            tracing::error!(manager = self.stream.address, %cluster, "refused: it leads another cluster");
+            tracing::error!(
+                manager = self.stream.address,
+                %cluster,
+                "refused: it leads another cluster; if that one was rebuilt from this slave's own, say \
+                 `minderctl local accept-cluster {cluster}` on this machine"
+            );
             self.session = None;
             return self.refuse(0, OTHER_CLUSTER).await;
         }
@@ -210,6 +216,16 @@ impl Attendance {
         self.report(true).await?;
         self.machine().await?;
         self.events().await
+    }
+
+    /// An operator may have moved this slave to another cluster; the session with the one before ends then.
+    fn check_cluster(&self) -> Result<(), Ended> {
+        let of_session = self.session.as_ref().and_then(|session| session.cluster.as_ref());
+        let own = &self.link.host.view.borrow().cluster;
+        match (of_session, own) {
+            (Some(cluster), Some(own)) if cluster != own => Err(Ended),
+            _ => Ok(()),
+        }
     }
 
     /// What a leader of this slave's own cluster says of terms and managers counts. Another's word must not: with a

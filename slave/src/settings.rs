@@ -44,6 +44,9 @@ pub struct Flags {
     /// Group whose members may give orders on the machine itself [default: root and the slave's user alone]
     #[arg(long, value_name = "GROUP")]
     local_group: Option<String>,
+    /// What is done with processes where this slave keeps its own, of which its ledger knows nothing
+    #[arg(long, value_enum)]
+    stray: Option<StrayPolicy>,
     /// What to log: error, warn, info, debug
     #[arg(long, value_name = "FILTER")]
     log: Option<String>,
@@ -60,6 +63,17 @@ pub enum Supervision {
     Session,
 }
 
+/// What is done with strays.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum StrayPolicy {
+    /// They are told, and left as they are until an instance of their name is started.
+    #[default]
+    Report,
+    /// They are told and ended.
+    Kill,
+}
+
 /// The configuration file.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -72,6 +86,7 @@ struct File {
     shim: Option<PathBuf>,
     supervision: Option<Supervision>,
     local_group: Option<String>,
+    stray: Option<StrayPolicy>,
     log: Option<String>,
     heartbeat_interval_ms: Option<u64>,
     machine_interval_ms: Option<u64>,
@@ -96,6 +111,8 @@ pub struct Settings {
     pub supervision: Supervision,
     /// Whose members may give local orders.
     pub local_group: Option<Gid>,
+    /// What is done with strays.
+    pub stray: StrayPolicy,
     /// Log filter.
     pub log: String,
     /// Between two signs of life.
@@ -142,6 +159,7 @@ impl Settings {
             shim: flags.shim.or(file.shim).map_or_else(shim_beside, Ok)?,
             supervision: flags.supervision.or(file.supervision).unwrap_or_default(),
             local_group: flags.local_group.or(file.local_group).map(|name| group(&name)).transpose()?,
+            stray: flags.stray.or(file.stray).unwrap_or_default(),
             log: flags.log.or(file.log).unwrap_or_else(|| "info".into()),
             heartbeat_interval: Duration::from_millis(heartbeat_ms),
             machine_interval: Duration::from_millis(machine_ms),

@@ -131,12 +131,15 @@ impl Client {
     /// How the managers stand; with `local`, what the asked one knows by itself.
     pub async fn managers(&self, local: bool) -> Result<v1::GetManagersReply, Error> {
         let request = v1::GetManagersRequest { local };
-        self.read(
-            request,
-            |mut control, request| async move { control.get_managers(request).await },
-            |reply| reply.position.as_ref(),
-        )
-        .await
+        let reply = self
+            .read(
+                request,
+                |mut control, request| async move { control.get_managers(request).await },
+                |reply| reply.position.as_ref(),
+            )
+            .await?;
+        self.learn_managers(reply.managers.iter().filter_map(|manager| manager.member.as_ref()));
+        Ok(reply)
     }
 
     /// Hands leadership to a manager by node id; 0 lets the leader choose.
@@ -148,6 +151,15 @@ impl Client {
             |reply| reply.position.as_ref(),
         )
         .await
+    }
+
+    /// The table as a backup, in pieces that `minder_state::BackupReader` takes. Ends with an error when its manager goes:
+    /// what came so far is worth nothing then. A stale one is what the asked manager has, also without a leader.
+    pub async fn save_backup(&self, stale: bool) -> Result<Streaming<v1::BackupChunk>, Error> {
+        let request = v1::SaveBackupRequest { options: Some(v1::ReadOptions { stale }), position_only: false };
+        let opened =
+            self.open(request, |mut control, request| async move { control.save_backup(request).await }).await?;
+        Ok(opened.1)
     }
 
     /// Follows the selected instances: the whole at once, and again each time one of them changes.

@@ -76,7 +76,7 @@ impl Client {
         Self { actor: actor.into(), ..self }
     }
 
-    /// The managers this client was made for.
+    /// The managers this client was made for, and those it has heard of since.
     pub fn servers(&self) -> Vec<String> {
         self.lock().listed().to_vec()
     }
@@ -133,9 +133,7 @@ impl Client {
             send(control, message)
         };
         let (_, reply) = self.attempt(request_id, send).await?;
-        if let Some(position) = leader(&reply) {
-            self.lock().learn_leader(&position.leader_address);
-        }
+        self.learn_position(leader(&reply));
         Ok(reply)
     }
 
@@ -175,7 +173,10 @@ impl Client {
                     let limit = left.min(ATTEMPT);
                     let late = |_| Status::deadline_exceeded(format!("no answer within {} s", limit.as_secs_f32()));
                     match timeout(limit, send(control, limit)).await.map_err(late) {
-                        Ok(Ok(response)) => return Ok((address, response.into_inner())),
+                        Ok(Ok(response)) => {
+                            self.lock().learn(&address);
+                            return Ok((address, response.into_inner()));
+                        }
                         Ok(Err(status)) | Err(status) => self.learn(&address, &status),
                     }
                 }
@@ -226,6 +227,19 @@ impl Client {
         Ok(Control::new(channel)
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX))
+    }
+
+    /// Managers that an answer named.
+    pub(crate) fn learn_managers<'a>(&self, managers: impl IntoIterator<Item = &'a v1::ManagerMember>) {
+        let mut servers = self.lock();
+        managers.into_iter().for_each(|member| servers.learn(&member.client_address));
+    }
+
+    /// Where an answer came from.
+    pub(crate) fn learn_position(&self, position: Option<&v1::Position>) {
+        if let Some(position) = position {
+            self.lock().learn_leader(&position.leader_address);
+        }
     }
 
     pub(crate) fn deadline(&self) -> Duration {

@@ -87,6 +87,6 @@ fn finish(found: Vec<Found>, mut complaints: Vec<Complaint>) -> Result<Vec<Spec>
     let (specs, places): (Vec<Spec>, Vec<(String, String)>) =
         found.into_iter().map(|one| (one.spec, (one.file, one.path))).unzip();
     let ring = |(at, error): (usize, FieldError)| field_complaint(&places[at].0, &places[at].1, error);
-    complaints.extend(check_order(&specs).into_iter().map(ring));
+    complaints.extend(check_order(&specs, |_| None).into_iter().map(ring));
     if complaints.is_empty() { Ok(specs) } else { Err(Complaints(complaints)) }
 }

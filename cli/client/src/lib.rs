@@ -10,6 +10,7 @@ mod client;
 pub mod document;
 mod error;
 mod local;
+mod membership;
 mod servers;
 mod watch;
 

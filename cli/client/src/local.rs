@@ -58,6 +58,13 @@ impl Local {
         self.within(client.order(request)).await
     }
 
+    /// Makes the slave belong to another cluster; nothing that runs is touched.
+    pub async fn accept_cluster(&self, cluster_id: &str) -> Result<v1::LocalAcceptClusterReply, Error> {
+        let request = v1::LocalAcceptClusterRequest { cluster_id: cluster_id.into() };
+        let mut client = self.client.clone();
+        self.within(client.accept_cluster(request)).await
+    }
+
     /// Output of the selected instances.
     pub async fn logs(&self, request: v1::LogsRequest) -> Result<Streaming<v1::LogChunk>, Error> {
         let mut client = self.client.clone();

@@ -4,10 +4,15 @@ use std::collections::BTreeMap;
 
 use tonic::transport::Channel;
 
+/// Most addresses that are ever asked in turn: a cluster has at most nine managers, some with a new address by now.
+const LISTED_MAX: usize = 32;
+
 /// The managers and the connections to them.
 #[derive(Debug)]
 pub(crate) struct Servers {
     listed: Vec<String>,
+    /// So many of them are those that the client was made for.
+    given: usize,
     next: usize,
     leader: Option<String>,
     /// A leader's address that could not be reached from here, though managers may reach it. They pass calls on.
@@ -17,7 +22,17 @@ pub(crate) struct Servers {
 
 impl Servers {
     pub(crate) fn new(listed: Vec<String>) -> Self {
-        Self { listed, next: 0, leader: None, unreachable_leader: None, channels: BTreeMap::new() }
+        let given = listed.len();
+        Self { listed, given, next: 0, leader: None, unreachable_leader: None, channels: BTreeMap::new() }
+    }
+
+    /// A manager that an answer named, or that has answered itself, is asked too from now on, so that a client outlives a
+    /// change of all the managers it was made for. Those stay; one that cannot be reached from here goes again.
+    pub(crate) fn learn(&mut self, address: &str) {
+        let known = self.listed.iter().any(|listed| listed == address);
+        if !address.is_empty() && !known && self.listed.len() < LISTED_MAX {
+            self.listed.push(address.to_string());
+        }
     }
 
     pub(crate) fn listed(&self) -> &[String] {
@@ -46,7 +61,11 @@ impl Servers {
                 self.unreachable_leader = Some(address.to_string());
             }
         }
-        if self.listed[self.next % self.listed.len()] == address {
+        let at = self.listed.iter().position(|listed| listed == address);
+        if !connected && let Some(at) = at.filter(|at| *at >= self.given) {
+            self.listed.remove(at);
+            self.next %= self.listed.len();
+        } else if self.listed[self.next % self.listed.len()] == address {
             self.next = (self.next + 1) % self.listed.len();
         }
         self.channels.remove(address);
@@ -79,5 +98,23 @@ mod tests {
         assert_eq!(servers.pick(), "b:1", "an address that cannot be reached from here is not tried over and over");
         servers.learn_leader("a:1");
         assert_eq!(servers.pick(), "a:1");
+    }
+
+    #[test]
+    fn managers_that_came_later_are_asked_in_turn() {
+        let mut servers = Servers::new(vec!["a:1".into()]);
+        for address in ["b:1", "a:1", "", "b:1"] {
+            servers.learn(address);
+        }
+        assert_eq!(servers.listed(), ["a:1", "b:1"]);
+        servers.failed("a:1", false);
+        assert_eq!(servers.pick(), "b:1");
+        servers.failed("b:1", true);
+        servers.failed("a:1", true);
+        assert_eq!(servers.pick(), "b:1");
+        servers.failed("b:1", false);
+        assert_eq!((servers.pick().as_str(), servers.listed().len()), ("a:1", 1), "it was only hearsay");
+        (0..100).for_each(|port| servers.learn(&format!("c:{port}")));
+        assert_eq!(servers.listed().len(), LISTED_MAX);
     }
 }

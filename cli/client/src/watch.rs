@@ -133,15 +133,16 @@ impl<'a> DesiredWatch<'a> {
     }
 }
 
-/// How long a watch has been broken. Opening a stream can succeed over and over while nothing comes of it.
+/// How long a stream has been broken. Opening a stream can succeed over and over while nothing comes of it.
 #[derive(Debug, Default)]
-struct Broken {
+pub(crate) struct Broken {
     since: Option<Instant>,
     backoff: Backoff,
 }
 
 impl Broken {
-    async fn pause(&mut self, client: &Client, verdict: Verdict) -> Result<(), Error> {
+    /// Waits a little, or says that it has been broken for too long.
+    pub(crate) async fn pause(&mut self, client: &Client, verdict: Verdict) -> Result<(), Error> {
         let why = match verdict {
             Verdict::Final(error) => return Err(error),
             Verdict::Again(why) | Verdict::AgainUnsure(why) => why,

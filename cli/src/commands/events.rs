@@ -25,7 +25,8 @@ pub struct Events {
 
 pub async fn run(context: &Context, command: Events) -> Result<u8, Failure> {
     let selection = any(&command.select)?;
-    let request = v1::EventsRequest { selection: Some(selection), tail: command.tail, follow: command.follow };
+    let request =
+        v1::EventsRequest { selection: Some(selection), tail: command.tail, follow: command.follow, only_new: false };
     let mut events = context.client.events(request).await?;
     loop {
         match events.message().await {

@@ -176,6 +176,9 @@ fn usage_lines(usage: &UsageView, age_ms: u64, line: &mut impl FnMut(&str, Strin
     let load: Vec<String> =
         usage.load_permille.iter().map(|load| format!("{}.{:02}", load / 1_000, load % 1_000 / 10)).collect();
     line("Use", format!("cpu {}, load {} (sampled {} ago)", cpu(usage.cpu_permille), load.join(" "), age(age_ms)));
+    for stray in &usage.strays {
+        line("Stray", stray.clone());
+    }
     line(
         "In memory",
         format!(

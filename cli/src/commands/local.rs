@@ -52,6 +52,15 @@ pub enum Verb {
     Restart(Order),
     /// Show output of instances
     Logs(Logs),
+    /// Let this machine belong to a cluster that was rebuilt from its own; what runs goes on
+    AcceptCluster(AcceptCluster),
+}
+
+#[derive(Debug, Args)]
+pub struct AcceptCluster {
+    /// Id of the rebuilt cluster, as its managers and this slave's log say it
+    #[arg(value_name = "ID")]
+    pub id: String,
 }
 
 /// Which instances of this machine are meant.
@@ -99,7 +108,22 @@ pub async fn run(global: &Global, command: LocalCommand) -> Result<u8, Failure> 
         Verb::Start(order) => give(&local, global, &screen, LocalOrderKind::Start, order).await,
         Verb::Restart(order) => give(&local, global, &screen, LocalOrderKind::Restart, order).await,
         Verb::Logs(command) => follow(&local, screen, command).await,
+        Verb::AcceptCluster(AcceptCluster { id }) => accept_cluster(&local, &id).await,
     }
+}
+
+async fn accept_cluster(local: &Local, id: &str) -> Result<u8, Failure> {
+    let reply = local.accept_cluster(id).await?;
+    let goes_on = count(reply.instances, "instance");
+    put(&match reply.before.as_str() {
+        before if before == id => format!("this slave belongs to cluster {id} already\n"),
+        "" => format!("this slave belongs to cluster {id} now\n"),
+        before => format!(
+            "this slave belongs to cluster {id} now, before to {before}; {goes_on} here went on untouched, and what the \
+             cluster wants otherwise follows when its managers are reached\n"
+        ),
+    });
+    Ok(DONE)
 }
 
 /// Says what keeps the command from the slave, and what to do.

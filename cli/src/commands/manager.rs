@@ -1,3 +1,5 @@
+mod change;
+
 use clap::{Args, Subcommand};
 
 use crate::{
@@ -6,17 +8,29 @@ use crate::{
     flags::Output,
     screen::{Tone, put},
     table::Table,
-    views::{ManagersView, print},
+    views::{ManagerView, ManagersView, print},
     words::{age, bytes},
 };
 
-/// Look at the managers, hand over leadership
+/// Look at the managers, hand over leadership, change who they are
 #[derive(Debug, Subcommand)]
 pub enum Manager {
     /// Show how each manager stands
     Status(Status),
     /// Hand leadership to another manager
     Transfer(Transfer),
+    /// Add a manager that runs with an empty data folder
+    Add(change::Add),
+    /// Take a manager out of the cluster
+    Remove(change::Named),
+    /// Give a learner a vote
+    Promote(change::Named),
+    /// Take a manager's vote; it follows as a learner
+    Demote(change::Named),
+    /// Put a new manager in the place of one that is dead
+    Replace(change::Replace),
+    /// Tell the cluster where a manager runs now; a manager that is started elsewhere says so by itself
+    SetAddress(change::SetAddress),
 }
 
 #[derive(Debug, Args)]
@@ -37,6 +51,12 @@ pub async fn run(context: &Context, command: Manager) -> Result<u8, Failure> {
     match command {
         Manager::Status(command) => status(context, command).await,
         Manager::Transfer(command) => transfer(context, command).await,
+        Manager::Add(command) => change::add(context, command).await,
+        Manager::Remove(command) => change::remove(context, command).await,
+        Manager::Promote(command) => change::promote(context, command).await,
+        Manager::Demote(command) => change::demote(context, command).await,
+        Manager::Replace(command) => change::replace(context, command).await,
+        Manager::SetAddress(command) => change::set_address(context, command).await,
     }
 }
 
@@ -72,7 +92,7 @@ fn table(view: &ManagersView, wide: bool) -> Table {
         let plain = |text: String| (text, Tone::Plain);
         let mut row = vec![
             plain(manager.id.to_string()),
-            (manager.role.clone(), tone),
+            (role(manager), tone),
             plain(manager.client_address.clone()),
             plain(manager.term.to_string()),
             plain(manager.applied_index.to_string()),
@@ -96,6 +116,14 @@ fn table(view: &ManagersView, wide: bool) -> Table {
         table.row(row);
     }
     table
+}
+
+/// One that answers says by its role whether it votes.
+fn role(manager: &ManagerView) -> String {
+    match manager.role.as_str() {
+        "unreachable" if !manager.voter => "unreachable learner".into(),
+        role => role.into(),
+    }
 }
 
 fn milliseconds(us: u64) -> String {

@@ -49,7 +49,13 @@ async fn give(context: &Context, kind: OrderKind, signal: u32, command: Order, w
     if reply.dry_run || !waiting::wanted(&command.wait, waits) {
         return Ok(DONE);
     }
-    wait(context, selection, revision(&reply), Goal::Settled, context.wait_limit).await
+    let goal = match kind {
+        OrderKind::Signal | OrderKind::Reload => Goal::Told,
+        OrderKind::Start | OrderKind::Stop | OrderKind::Restart | OrderKind::Retry | OrderKind::Unspecified => {
+            Goal::Settled
+        }
+    };
+    wait(context, selection, revision(&reply), goal, context.wait_limit).await
 }
 
 fn verb(kind: OrderKind) -> &'static str {

@@ -55,6 +55,9 @@ pub struct UsageView {
     pub disks: Vec<DiskView>,
     pub networks: Vec<NetworkView>,
     pub processes: Vec<ProcessUsageView>,
+    /// Processes that the slave knows nothing of, a sentence for each group.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub strays: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -151,8 +154,14 @@ impl UsageView {
             disks: usage.disks.iter().map(DiskView::new).collect(),
             networks: usage.networks.iter().map(NetworkView::new).collect(),
             processes: usage.processes.iter().map(ProcessUsageView::new).collect(),
+            strays: usage.strays.iter().map(stray).collect(),
         }
     }
+}
+
+fn stray(stray: &v1::Stray) -> String {
+    let v1::Stray { instance, incarnation, pids } = stray.clone();
+    minder_model::Stray { instance, incarnation, pids }.to_string()
 }
 
 impl DiskView {

@@ -8,7 +8,7 @@ use minder_model::{
 
 use crate::view::Shown;
 
-/// Explains one instance. `warnings` are what [`crate::unenforced`] and the like say of it; `now_ms` is the wall clock to
+/// Explains one instance. `warnings` are what [`minder_model::host_warnings`] and the like say of it; `now_ms` is the wall clock to
 /// count from, milliseconds since 1970.
 pub fn explain(
     instance: &InstanceRef,

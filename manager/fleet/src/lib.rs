@@ -9,14 +9,12 @@ extern crate alloc;
 
 mod condition;
 mod explain;
-mod limits;
 mod observed;
 mod session;
 mod view;
 
 pub use condition::{Condition, SilenceLimits};
 pub use explain::explain;
-pub use limits::unenforced;
 pub use observed::{Observed, PhaseChange, Reported};
 pub use session::{Effect, Event, Hello, Session};
 pub use view::{Shown, show};

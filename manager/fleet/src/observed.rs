@@ -118,6 +118,7 @@ mod tests {
             last_output: LastOutput::default(),
             stop_ms: None,
             unhealthy: None,
+            locally: false,
         };
         let status = InstanceStatus {
             key: InstanceKey::parse("app").unwrap(),

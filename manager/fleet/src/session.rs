@@ -105,6 +105,17 @@ impl Session {
         self.hello.as_ref().map(|hello| &hello.host)
     }
 
+    /// Why a slave that says this gets no session: it belongs to another cluster.
+    pub fn refusal(&self, hello: &Hello) -> Option<String> {
+        let other = hello.cluster.as_ref().filter(|cluster| **cluster != self.cluster)?;
+        let own = &self.cluster;
+        Some(format!(
+            "this slave belongs to cluster {other}, this is cluster {own}; if this one was rebuilt from that one, say \
+             `minderctl local accept-cluster {own}` on that machine, and what runs there goes on; else point it at its \
+             own managers"
+        ))
+    }
+
     /// Takes one event; gives what to do, in order.
     pub fn step(&mut self, event: Event) -> Vec<Effect> {
         let mut effects = match event {
@@ -133,12 +144,8 @@ impl Session {
     }
 
     fn on_hello(&mut self, hello: Hello) -> Vec<Effect> {
-        let other_cluster = hello.cluster.as_ref().filter(|cluster| **cluster != self.cluster);
-        if let Some(other) = other_cluster {
-            let own = &self.cluster;
-            return alloc::vec![Effect::Close(format!(
-                "this slave belongs to cluster {other}, this is cluster {own}; point it at its own managers, or give it an empty data folder"
-            ))];
+        if let Some(why) = self.refusal(&hello) {
+            return alloc::vec![Effect::Close(why)];
         }
         if self.hello.is_some() {
             return alloc::vec![Effect::Close(String::from("a second hello in one session"))];

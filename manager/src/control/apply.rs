@@ -1,11 +1,11 @@
 //! Writing and forgetting processes.
 
-use minder_model::{APPLY_SPECS_MAX, FieldErrors, check_order, check_spec, warnings};
+use minder_model::{APPLY_SPECS_MAX, FieldErrors, Spec, check_order, check_spec, warnings};
 use minder_proto::{convert, v1};
 use minder_state::Command;
 use tonic::Status;
 
-use super::{wire, write::write};
+use super::{linearize, wire, write::write};
 use crate::core::Core;
 
 pub async fn apply(core: &Core, request: v1::ApplyRequest) -> Result<v1::WriteReply, Status> {
@@ -26,15 +26,13 @@ pub async fn apply(core: &Core, request: v1::ApplyRequest) -> Result<v1::WriteRe
         check_spec(&spec).map_err(refused)?;
         specs.push(spec);
     }
-    if let Some((at, error)) = check_order(&specs).into_iter().next() {
-        return Err(Status::invalid_argument(format!("specs[{at}] ({}): {error}", specs[at].name)));
-    }
+    check_rings(core, &specs).await?;
     let found: Vec<String> = specs
         .iter()
         .flat_map(|spec| warnings(spec).into_iter().map(|warning| format!("{}: {warning}", spec.name)))
         .chain(specs.iter().filter_map(|spec| unknown_hosts(core, spec)))
         .collect();
-    let mut reply = write(core, request.options, Command::Apply(specs)).await?;
+    let mut reply = write(core, request.options, Command::apply(specs)).await?;
     reply.warnings = found;
     Ok(reply)
 }
@@ -52,14 +50,28 @@ pub async fn delete(core: &Core, request: v1::DeleteRequest) -> Result<v1::Write
     write(core, request.options, Command::Delete(names?)).await
 }
 
+/// Refuses what would close a ring, with what is declared already. Two requests that close one together at the same
+/// moment are not caught here; their processes name the ring and none of them starts.
+async fn check_rings(core: &Core, specs: &[Spec]) -> Result<(), Status> {
+    if specs.iter().all(|spec| spec.comes_after().next().is_none()) {
+        return Ok(());
+    }
+    linearize(core).await?;
+    let (state, _) = core.node.snapshot_state();
+    match check_order(specs, |name| state.process(name).map(|record| &*record.spec)).into_iter().next() {
+        Some((at, error)) => Err(Status::invalid_argument(format!("specs[{at}] ({}): {error}", specs[at].name))),
+        None => Ok(()),
+    }
+}
+
 /// Placing on a host that is yet to come is allowed; a mistyped name looks the same.
-fn unknown_hosts(core: &Core, spec: &minder_model::Spec) -> Option<String> {
+fn unknown_hosts(core: &Core, spec: &Spec) -> Option<String> {
     if spec.hosts.is_empty() {
         return None;
     }
-    let (state, _) = core.node.snapshot_state();
-    let unknown: Vec<&str> =
-        spec.hosts.iter().filter(|host| state.host(host).is_none()).map(|host| host.as_str()).take(5).collect();
+    let unknown: Vec<&str> = core.node.look(|state| {
+        spec.hosts.iter().filter(|host| state.host(host).is_none()).map(|host| host.as_str()).take(5).collect()
+    });
     (!unknown.is_empty())
         .then(|| format!("{}: spec.hosts: no slave has announced itself as {} yet", spec.name, unknown.join(", ")))
 }

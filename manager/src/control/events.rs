@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use minder_model::{HostName, InstanceKey, InstanceRef, ProcessName, Selection};
 use minder_proto::v1;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
@@ -18,22 +18,27 @@ const TAIL_DEFAULT: usize = 100;
 
 pub fn events(core: &Arc<Core>, request: v1::EventsRequest) -> Result<Answers<v1::Event>, Status> {
     let selection = wire::selection(request.selection, true)?;
-    let tail = if request.tail == 0 { TAIL_DEFAULT } else { request.tail as usize };
+    let tail = match (request.only_new, request.tail) {
+        (true, _) => 0,
+        (false, 0) => TAIL_DEFAULT,
+        (false, tail) => tail as usize,
+    };
+    // What comes from here on is new to whoever has this stream, also before the task below has begun.
+    let newest = core.fleet.events.newest();
     let (sender, receiver) = mpsc::channel(QUEUE);
-    tokio::spawn(follow(core.clone(), selection, tail, request.follow, sender));
+    let past = core.fleet.events.after(0);
+    tokio::spawn(follow(core.clone(), selection, (past, newest), tail, request.follow, sender));
     Ok(Box::pin(ReceiverStream::new(receiver)))
 }
 
 async fn follow(
     core: Arc<Core>,
     selection: Selection,
+    ((past, mut seen), mut newest): ((Vec<v1::Event>, u64), watch::Receiver<u64>),
     tail: usize,
     follow: bool,
     sender: mpsc::Sender<Result<v1::Event, Status>>,
 ) {
-    let mut newest = core.fleet.events.newest();
-    newest.mark_unchanged();
-    let (past, mut seen) = core.fleet.events.after(0);
     let mut chosen: Vec<v1::Event> = past.into_iter().filter(|event| is_meant(&core, &selection, event)).collect();
     // Slaves send what they have when they come, so the ring is not in the order of time.
     chosen.sort_by_key(|event| event.time_ms);
@@ -67,8 +72,8 @@ fn is_meant(core: &Core, selection: &Selection, event: &v1::Event) -> bool {
     match ProcessName::new(event.process.clone()) {
         Err(_) => selection.matches_host(&host),
         Ok(process) => {
-            let (state, _) = core.node.snapshot_state();
-            let labels = state.process(&process).map(|record| record.spec.labels.clone()).unwrap_or_default();
+            let labels = core.node.look(|state| state.process(&process).map(|record| record.spec.labels.clone()));
+            let labels = labels.unwrap_or_default();
             selection.matches(&InstanceRef { host, key: InstanceKey::new(process, event.index.max(1)) }, &labels)
         }
     }

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use minder_fleet::show;
-use minder_model::{HostName, InstanceKey, InstanceRef, Item, Selection, Spec, Wanted};
+use minder_model::{HostName, InstanceKey, InstanceRef, Item, Resources, Selection, Wanted, host_warnings};
 use minder_proto::{convert, v1};
 use minder_state::State;
 use tokio::sync::mpsc;
@@ -55,7 +55,7 @@ pub async fn explain(core: &Core, request: v1::ExplainRequest) -> Result<v1::Exp
     let shown = shown(&state, &instance.host, &instance.key, item, &view);
     let sentences = match spec {
         Some(spec) => {
-            let warnings = warnings(spec, &view);
+            let warnings = warnings(&instance.key, spec.resources, &view);
             minder_fleet::explain(&instance, item, status, spec, &shown, &warnings, wall_ms())
         }
         None => Vec::new(),
@@ -131,8 +131,9 @@ fn shown(state: &State, host: &HostName, key: &InstanceKey, item: &Item, view: &
 }
 
 /// What a process asks for and its host cannot give.
-fn warnings(spec: &Spec, view: &HostView) -> Vec<String> {
-    spec.resources.map(|resources| minder_fleet::unenforced(&resources, &view.facts)).unwrap_or_default()
+fn warnings(key: &InstanceKey, resources: Option<Resources>, view: &HostView) -> Vec<String> {
+    let strays = view.usage.as_ref().map(|(usage, _)| usage.strays.as_slice()).unwrap_or_default();
+    host_warnings(key, resources, &view.facts, strays)
 }
 
 fn to_wire(
@@ -147,8 +148,10 @@ fn to_wire(
     let status = view.observed.statuses.get(key);
     let taken = view.observed.revision >= state.assignment_revision(host);
     let text = key.to_string();
-    let usage = view.usage.as_ref().and_then(|(usage, _)| usage.processes.iter().find(|usage| usage.instance == text));
-    let spec = state.process(&key.process).map(|record| &record.spec);
+    // The last sample may be of a process that has ended since.
+    let sample = view.usage.as_ref().filter(|_| status.is_some_and(|status| status.pid > 0));
+    let usage = sample.and_then(|(usage, _)| usage.processes.iter().find(|usage| usage.instance == text));
+    let spec = state.process(&key.process).map(|record| &*record.spec);
     let labels = spec.map(|spec| spec.labels.clone()).unwrap_or_default();
     v1::Instance {
         name: Some(wire::instance_name(host, key)),
@@ -171,7 +174,7 @@ fn to_wire(
         why: shown.why,
         usage: usage.map(convert::status::process_usage_to_wire),
         labels,
-        warnings: spec.map(|spec| warnings(spec, view)).unwrap_or_default(),
+        warnings: spec.map(|spec| warnings(key, spec.resources_on(host), view)).unwrap_or_default(),
         // A slave that has its host's latest assignment has everything up to what is applied here.
         assignment_revision_seen: if taken { applied } else { view.observed.revision.0 },
     }

@@ -14,7 +14,8 @@ const ASK_DEADLINE: Duration = Duration::from_secs(1);
 
 pub async fn get(core: &Core, request: v1::GetManagersRequest) -> Result<v1::GetManagersReply, Status> {
     let members = core.node.leadership().borrow().managers.clone();
-    let others = members.iter().filter(|member| !request.local && member.client_address != core.client_address);
+    let own = core.node.identity().map_or(0, |identity| identity.manager.0);
+    let others = members.iter().filter(|member| !request.local && member.id != own);
     let mut managers = vec![own_status(core)];
     managers.extend(join_all(others.map(|member| ask(core, member))).await);
     managers.sort_by_key(|manager| manager.member.as_ref().map_or(0, |member| member.id));
@@ -22,7 +23,7 @@ pub async fn get(core: &Core, request: v1::GetManagersRequest) -> Result<v1::Get
     for manager in managers.iter_mut().filter(|manager| manager.role != "unreachable") {
         manager.lag = last.saturating_sub(manager.last_log_index);
     }
-    let (_, applied) = core.node.snapshot_state();
+    let applied = core.node.applied();
     let cluster_id = core.cluster_id().map(|id| id.to_string()).unwrap_or_default();
     Ok(v1::GetManagersReply { position: Some(core.position(applied)), cluster_id, managers })
 }
@@ -30,7 +31,7 @@ pub async fn get(core: &Core, request: v1::GetManagersRequest) -> Result<v1::Get
 pub async fn transfer(core: &Core, request: v1::TransferLeaderRequest) -> Result<v1::TransferLeaderReply, Status> {
     let to = (request.to > 0).then_some(request.to);
     let leader_id = core.node.transfer(to).await.map_err(|error| wire::transfer_error(&error))?;
-    let (_, applied) = core.node.snapshot_state();
+    let applied = core.node.applied();
     Ok(v1::TransferLeaderReply { position: Some(core.position(applied)), leader_id })
 }
 
@@ -57,7 +58,7 @@ async fn ask(core: &Core, member: &Member) -> v1::ManagerStatus {
             client_address: member.client_address.clone(),
         }),
         role: "unreachable".into(),
-        voter: true,
+        voter: member.voter,
         ..Default::default()
     })
 }

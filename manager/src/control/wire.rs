@@ -55,7 +55,7 @@ pub fn transfer_error(error: &TransferError) -> Status {
 
 /// Adds where the refusal comes from, so that a client knows whom to ask next.
 pub fn with_position(core: &Core, mut status: Status) -> Status {
-    let (_, applied) = core.node.snapshot_state();
+    let applied = core.node.applied();
     let position = core.position(applied);
     let metadata = status.metadata_mut();
     metadata.insert("minder-revision", MetadataValue::from(position.revision));

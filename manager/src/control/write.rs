@@ -43,21 +43,8 @@ async fn propose(core: &Core, proposal: Proposal) -> Result<Reply, Status> {
             "this request has {bytes} bytes in its stored form, the limit is {COMMAND_BYTES_MAX}; split it"
         )));
     }
-    check_disk(core)?;
+    let _room = core.room.take(core.node.disk_free_bytes(), bytes as u64)?;
     core.node.propose(proposal).await.map_err(|error| wire::propose_error(core, &error))
-}
-
-/// Refuses before the log cannot be appended any more, when it is too late to say so.
-fn check_disk(core: &Core) -> Result<(), Status> {
-    let free = core.node.disk_free_bytes();
-    if free >= core.disk_floor_bytes {
-        return Ok(());
-    }
-    Err(Status::resource_exhausted(format!(
-        "the leader's disk has {} MiB left, below the floor of {} MiB for writes; free some space there (disk_floor_mib)",
-        free >> 20,
-        core.disk_floor_bytes >> 20
-    )))
 }
 
 /// What the write would do now, on a copy of the state.

@@ -56,6 +56,29 @@ pub enum TransferError {
     NotInTime(u64),
 }
 
+/// Why the managers were not changed, or not wholly.
+#[derive(Debug, thiserror::Error)]
+pub enum MembershipError {
+    /// Only the leader can.
+    #[error("this manager does not lead any more; say it again, what is done already stays done")]
+    NotLeader,
+    /// The manager that is to go leads; somebody else must lead first.
+    #[error("manager {0} leads; it must hand over first")]
+    Leads(u64),
+    /// It is unknown.
+    #[error("{0}")]
+    NoSuchManager(String),
+    /// It would do harm, or cannot be done now.
+    #[error("{0}")]
+    Refused(String),
+    /// Two processes are one manager.
+    #[error("{0}")]
+    TwoOfOne(String),
+    /// It may or may not happen.
+    #[error("{0}; say it again, what is done already stays done")]
+    Unsure(String),
+}
+
 /// Why the process must end.
 #[derive(Debug, Clone)]
 pub struct Fatal {

@@ -29,10 +29,13 @@ pub enum InitError {
     Failed(String),
 }
 
-struct Peer {
-    address: String,
+/// A manager that was asked who it is.
+pub(super) struct Peer {
+    /// Its peer address, as it was asked.
+    pub(super) address: String,
     client: PeerClient<Channel>,
-    description: v1::DescribeReply,
+    /// What it says of itself.
+    pub(super) description: v1::DescribeReply,
 }
 
 impl Node {
@@ -49,10 +52,17 @@ impl Node {
             peers.push(ask(address).await?);
         }
         self.check_begun(&peers)?;
-        let (cluster, ids) = identities(&peers)?;
+        self.check_rebuilt(&peers)?;
+        let rebuilt = self.rebuilt_cluster();
+        let (cluster, ids) = identities(&peers, rebuilt.as_ref())?;
         let mut members = BTreeMap::new();
+        let mut own_id = 0;
         for (peer, id) in peers.iter_mut().zip(ids) {
-            adopt(peer, &cluster, id).await?;
+            if rebuilt.is_some() && peer.address == self.addresses().peer {
+                own_id = id;
+            } else {
+                adopt(peer, &cluster, id).await?;
+            }
             members.insert(
                 id,
                 ManagerNode {
@@ -60,6 +70,11 @@ impl Node {
                     client_address: peer.description.client_address.clone(),
                 },
             );
+        }
+        if rebuilt.is_some() {
+            let identity = Identity { cluster: cluster.clone(), manager: ManagerId(own_id) };
+            let begun = self.begin_rebuilt(identity, &members).await;
+            begun.map_err(|error| InitError::Failed(format!("the rebuilt cluster does not begin: {error:#}")))?;
         }
         self.begin(&members).await?;
         let managers = members.iter().map(|(id, node)| v1::ManagerMember {
@@ -88,7 +103,7 @@ impl Node {
     /// Refuses when somebody takes part in a cluster that has begun. Only an init that was cut off after its own
     /// beginning may go on: then this manager takes part too, with exactly these peers, and has no first write yet.
     fn check_begun(&self, peers: &[Peer]) -> Result<(), InitError> {
-        if let Some(cluster) = self.snapshot_state().0.cluster() {
+        if let Some(cluster) = self.snapshot_state().0.cluster().filter(|_| !self.is_rebuilt()) {
             return Err(InitError::Exists(format!("this manager belongs to cluster {} already", cluster.id)));
         }
         let Some(begun) = peers.iter().find(|peer| peer.description.initialized) else { return Ok(()) };
@@ -99,8 +114,20 @@ impl Node {
             return Ok(());
         }
         Err(InitError::Exists(format!(
-            "the manager at {} belongs to cluster {} already",
+            "the manager at {} belongs to cluster {} already; to make it one of another cluster, stop it, empty its data \
+             folder (`minder-manager reseed --data DIR` keeps what was in it aside) and start it again",
             begun.address, begun.description.cluster_id
+        )))
+    }
+
+    /// Refuses when another manager than this one has a state to begin with.
+    fn check_rebuilt(&self, peers: &[Peer]) -> Result<(), InitError> {
+        let other = peers.iter().find(|peer| peer.description.rebuilt && peer.address != self.addresses().peer);
+        let Some(other) = other else { return Ok(()) };
+        Err(InitError::Exists(format!(
+            "the manager at {} holds the state of a cluster that is to be rebuilt: say `init` there, or empty its data \
+             folder",
+            other.address
         )))
     }
 
@@ -112,7 +139,7 @@ impl Node {
         }
         // The leader names the cluster in the table with its first write; every manager sees it.
         let named = async {
-            while self.snapshot_state().0.cluster().is_none() {
+            while !self.is_named() {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };
@@ -122,10 +149,12 @@ impl Node {
     }
 }
 
-/// The cluster's id and each peer's: new ones, or those that an interrupted init gave already.
-fn identities(peers: &[Peer]) -> Result<(ClusterId, Vec<u64>), InitError> {
+/// The cluster's id and each peer's: new ones, or those that an interrupted init gave already. A rebuilt cluster has its
+/// id already.
+fn identities(peers: &[Peer], rebuilt: Option<&ClusterId>) -> Result<(ClusterId, Vec<u64>), InitError> {
     let described = || peers.iter().map(|peer| &peer.description);
     let begun = described().find(|known| !known.cluster_id.is_empty()).map(|known| known.cluster_id.clone());
+    let begun = rebuilt.map(ToString::to_string).or(begun);
     let given: Vec<u64> = described().filter(|known| known.node_id > 0).map(|known| known.node_id).collect();
     let count = peers.len() as u64;
     for peer in peers {
@@ -148,7 +177,20 @@ fn identities(peers: &[Peer]) -> Result<(ClusterId, Vec<u64>), InitError> {
     Ok((ClusterId::new(id).map_err(|error| InitError::Failed(error.to_string()))?, ids))
 }
 
-async fn ask(address: String) -> Result<Peer, InitError> {
+/// Asks the manager at this peer address who it is, and refuses one of another version.
+pub(super) async fn ask(address: String) -> Result<Peer, InitError> {
+    let peer = describe(address).await?;
+    let (own, other, address) = (env!("CARGO_PKG_VERSION"), &peer.description.version, &peer.address);
+    if other != own {
+        return Err(InitError::Usage(format!(
+            "the manager at {address} is version {other}, this one is {own}; use one version"
+        )));
+    }
+    Ok(peer)
+}
+
+/// Asks the manager at this peer address who it is.
+pub(super) async fn describe(address: String) -> Result<Peer, InitError> {
     let unreachable =
         |problem: String| InitError::Failed(format!("the manager at {address} does not answer: {problem}"));
     let channel = minder_proto::dial::endpoint(&address)
@@ -161,17 +203,11 @@ async fn ask(address: String) -> Result<Peer, InitError> {
         Ok(Err(status)) => return Err(unreachable(status.message().into())),
         Err(_) => return Err(unreachable(format!("nothing within {PEER_DEADLINE:?}"))),
     };
-    let own = env!("CARGO_PKG_VERSION");
-    if description.version != own {
-        let other = &description.version;
-        return Err(InitError::Usage(format!(
-            "the manager at {address} is version {other}, this one is {own}; use one version"
-        )));
-    }
     Ok(Peer { address, client, description })
 }
 
-async fn adopt(peer: &mut Peer, cluster: &ClusterId, id: u64) -> Result<(), InitError> {
+/// Gives a manager its identity. Saying the same again is as good.
+pub(super) async fn adopt(peer: &mut Peer, cluster: &ClusterId, id: u64) -> Result<(), InitError> {
     let identity = Identity { cluster: cluster.clone(), manager: ManagerId(id) };
     let request = v1::AdoptRequest { cluster_id: identity.cluster.to_string(), node_id: identity.manager.0 };
     let adopted = tokio::time::timeout(PEER_DEADLINE, peer.client.adopt(request)).await;

@@ -26,6 +26,7 @@ use openraft::{
 use tonic::{Status, transport::Channel};
 
 use super::{
+    leadership::Member,
     snapshot,
     watchdog::{self, Sent},
     wire,
@@ -39,11 +40,31 @@ const RETRY_INTERVAL: Duration = Duration::from_millis(100);
 /// Opening an entry stream needs a connection and one round trip.
 const STREAM_DEADLINE: Duration = Duration::from_secs(1);
 
+/// Where managers are, as of the latest change of them. openraft keeps the connections it has made over a change of
+/// address, so each call looks here.
+#[derive(Debug, Default)]
+pub struct Directory(Mutex<BTreeMap<u64, String>>);
+
+impl Directory {
+    /// Takes in all managers there are.
+    pub fn learn(&self, managers: &[Member]) {
+        let peers = managers.iter().map(|member| (member.id, member.peer_address.clone()));
+        *crate::lock(&self.0) = peers.collect();
+    }
+
+    fn address(&self, id: u64) -> Option<String> {
+        crate::lock(&self.0).get(&id).cloned()
+    }
+}
+
+type Channels = Arc<Mutex<BTreeMap<(String, Purpose), Channel>>>;
+
 /// Makes the connections to peers.
 pub struct Peers {
     cluster: ClusterId,
     own: u64,
-    channels: Arc<Mutex<BTreeMap<(String, Purpose), Channel>>>,
+    directory: Arc<Directory>,
+    channels: Channels,
 }
 
 /// What a connection is for.
@@ -58,41 +79,29 @@ enum Purpose {
 pub struct Peer {
     addressing: v1::Addressing,
     purpose: Purpose,
-    client: Result<PeerClient<Channel>, String>,
-    /// Votes and transfers, whatever this connection is for.
-    urgent: Result<PeerClient<Channel>, String>,
+    /// Where it was when openraft made this.
+    address: String,
+    directory: Arc<Directory>,
+    channels: Channels,
     /// Whether the last heartbeat was answered; a change is told to people, once.
     answers: bool,
 }
 
 impl Peers {
     /// Peers of manager `own` in this cluster.
-    pub fn new(cluster: ClusterId, own: u64) -> Self {
-        Self { cluster, own, channels: Arc::default() }
+    pub fn new(cluster: ClusterId, own: u64, directory: Arc<Directory>) -> Self {
+        Self { cluster, own, directory, channels: Arc::default() }
     }
 
     fn peer(&self, target: u64, node: &ManagerNode, purpose: Purpose) -> Peer {
         Peer {
             addressing: v1::Addressing { cluster_id: self.cluster.to_string(), from: self.own, to: target },
             purpose,
-            client: self.channel(&node.peer_address, purpose).map(client),
-            urgent: self.channel(&node.peer_address, Purpose::Heartbeats).map(client),
+            address: node.peer_address.clone(),
+            directory: self.directory.clone(),
+            channels: self.channels.clone(),
             answers: true,
         }
-    }
-
-    fn channel(&self, address: &str, purpose: Purpose) -> Result<Channel, String> {
-        let mut channels = crate::lock(&self.channels);
-        let key = (address.to_owned(), purpose);
-        if let Some(channel) = channels.get(&key) {
-            return Ok(channel.clone());
-        }
-        let channel = minder_proto::dial::endpoint(address)
-            .map_err(|error| format!("{address:?} is no address: {error}"))?
-            .connect_timeout(CONNECT_TIMEOUT)
-            .connect_lazy();
-        channels.insert(key, channel.clone());
-        Ok(channel)
     }
 }
 
@@ -118,11 +127,27 @@ impl RaftNetworkFactory<TypeConfig> for Peers {
 
 impl Peer {
     fn client(&self) -> Result<PeerClient<Channel>, Unreachable<TypeConfig>> {
-        self.client.clone().map_err(Unreachable::from_string)
+        self.channel(self.purpose).map(client).map_err(Unreachable::from_string)
     }
 
+    /// Votes and transfers, whatever this connection is for.
     fn urgent(&self) -> Result<PeerClient<Channel>, Unreachable<TypeConfig>> {
-        self.urgent.clone().map_err(Unreachable::from_string)
+        self.channel(Purpose::Heartbeats).map(client).map_err(Unreachable::from_string)
+    }
+
+    fn channel(&self, purpose: Purpose) -> Result<Channel, String> {
+        let address = self.directory.address(self.addressing.to).unwrap_or_else(|| self.address.clone());
+        let mut channels = crate::lock(&self.channels);
+        let key = (address, purpose);
+        if let Some(channel) = channels.get(&key) {
+            return Ok(channel.clone());
+        }
+        let channel = minder_proto::dial::endpoint(&key.0)
+            .map_err(|error| format!("{:?} is no address: {error}", key.0))?
+            .connect_timeout(CONNECT_TIMEOUT)
+            .connect_lazy();
+        channels.insert(key, channel.clone());
+        Ok(channel)
     }
 
     /// Tells people when a peer begins or ceases to answer; openraft's own word on every single beat is too much.

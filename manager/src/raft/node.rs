@@ -22,13 +22,17 @@ use openraft::{
     errors::{ClientWriteError, Fatal as CoreEnd, ForwardReason, LinearizableReadError, RaftError},
     raft::ReadPolicy,
 };
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Notify, Semaphore, mpsc, watch};
 
 use super::{
     RaftSettings,
+    belonging::look_after,
     error::{Fatal, ProposeError, ReadError},
-    leadership::{Leadership, follow},
-    network::Peers,
+    gone::follow_hints,
+    leadership::{Leader, Leadership, follow},
+    log_bound::{LogBound, keep_log_bound},
+    network::{Directory, Peers},
+    stuck,
 };
 
 /// Proposals in flight: at 20,000 a second and 20 ms each there are 400; ten times that is a queue nobody should wait
@@ -64,16 +68,33 @@ pub struct Node {
 pub(super) struct Inner {
     store: Store,
     /// openraft's parts, until it takes them.
-    parts: Mutex<Option<(LogStore, Machine)>>,
+    pub(super) parts: Mutex<Option<(LogStore, Machine)>>,
     raft: OnceLock<Raft>,
     identity: OnceLock<Identity>,
-    adopting: tokio::sync::Mutex<()>,
+    pub(super) adopting: tokio::sync::Mutex<()>,
     /// Held by the one `init` that may be under way.
     pub(super) initialising: tokio::sync::Mutex<()>,
+    /// Held by the one change of managers that may be under way.
+    pub(super) changing: tokio::sync::Mutex<()>,
+    /// When a leader's message last came in, in milliseconds after `started`.
+    heard_ms: AtomicU64,
+    /// Leaders whose stream of entries has ended.
+    pub(super) hints: mpsc::Sender<u64>,
+    /// The other end, until the node takes part.
+    hinted: Mutex<Option<mpsc::Receiver<u64>>>,
+    /// The term in which this manager has given leadership up although its core leads on, and its successor.
+    resigned: Mutex<Option<(u64, Option<Leader>)>>,
+    /// Wakes whoever waits for an answer of a leader that has given up.
+    resigning: Notify,
+    /// Where the other managers are.
+    directory: Arc<Directory>,
     /// Snapshots being received: from a leader that was just deposed, and from its successor.
     pub(super) receiving: Semaphore,
     config: Arc<Config>,
+    pub(super) log_bound: LogBound,
     addresses: Addresses,
+    /// Drawn at this start.
+    pub(super) instance: String,
     leadership: watch::Sender<Leadership>,
     fatal: watch::Sender<Option<Fatal>>,
     proposals: Semaphore,
@@ -103,6 +124,7 @@ impl Node {
             hooks
         })?;
         let identity = opened.store.identity().map_err(|source| OpenError::Storage { folder: data.into(), source })?;
+        let (hints, hinted) = mpsc::channel(1);
         let inner = Inner {
             store: opened.store,
             parts: Mutex::new(Some((opened.log, opened.machine))),
@@ -110,9 +132,18 @@ impl Node {
             identity: OnceLock::new(),
             adopting: tokio::sync::Mutex::new(()),
             initialising: tokio::sync::Mutex::new(()),
+            changing: tokio::sync::Mutex::new(()),
+            heard_ms: AtomicU64::new(0),
+            hints,
+            hinted: Mutex::new(Some(hinted)),
+            resigned: Mutex::default(),
+            resigning: Notify::new(),
+            directory: Arc::default(),
             receiving: Semaphore::new(2),
             config,
+            log_bound: LogBound::from(settings),
             addresses,
+            instance: uuid::Uuid::new_v4().to_string(),
             leadership: watch::channel(Leadership::default()).0,
             fatal: watch::channel(None).0,
             proposals: Semaphore::new(PROPOSALS_MAX),
@@ -155,6 +186,17 @@ impl Node {
         (published.state, revision)
     }
 
+    /// A look at the state as of the last applied entry here, for what is over at once: nothing is applied meanwhile.
+    /// Cheaper than [`Self::snapshot_state`] for every write that comes after it.
+    pub fn look<T>(&self, look: impl FnOnce(&State) -> T) -> T {
+        self.inner.store.look(|published| look(&published.state))
+    }
+
+    /// The last applied entry's index here.
+    pub fn applied(&self) -> Revision {
+        self.inner.store.look(minder_raft_store::Published::revision)
+    }
+
     /// Who leads, followed.
     pub fn leadership(&self) -> watch::Receiver<Leadership> {
         self.inner.leadership.subscribe()
@@ -164,7 +206,14 @@ impl Node {
     pub async fn propose(&self, proposal: impl Into<SharedProposal>) -> Result<Reply, ProposeError> {
         let raft = self.raft().ok_or(ProposeError::NoCluster)?;
         let _permit = self.inner.proposals.try_acquire().map_err(|_| ProposeError::TooBusy)?;
-        let written = tokio::time::timeout(PROPOSE_DEADLINE, self.write(raft, proposal.into())).await;
+        // Dropping a proposal in flight takes nothing back: its answer is lost, which is what is said.
+        let written = tokio::select! {
+            biased;
+            written = tokio::time::timeout(PROPOSE_DEADLINE, self.write(raft, proposal.into())) => written,
+            () = self.inner.resigning.notified() => {
+                return Err(ProposeError::Unknown("this manager was stuck and has given its leadership up".into()));
+            }
+        };
         match written {
             Ok(Ok(answer)) => answer.ok_or_else(|| ProposeError::Unknown("an entry without an answer".into())),
             Ok(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_)))) => Err(ProposeError::NotLeader),
@@ -232,8 +281,22 @@ impl Node {
         });
     }
 
+    /// A message of a leader came in.
+    pub(super) fn heard(&self) {
+        self.inner.heard_ms.store(self.inner.started.elapsed().as_millis() as u64, Ordering::Relaxed);
+    }
+
+    /// Nobody has led this manager for so long, and it does not lead itself.
+    pub(super) fn heard_nothing_for(&self, silence: Duration) -> bool {
+        let heard = Duration::from_millis(self.inner.heard_ms.load(Ordering::Relaxed));
+        let leading = self.inner.leadership.borrow().leading;
+        !leading && self.inner.started.elapsed().saturating_sub(heard) > silence
+    }
+
     /// Notes who leads now.
     pub(super) fn lead(&self, now: Leadership) {
+        self.inner.directory.learn(&now.managers);
+        let now = self.unless_resigned(now);
         let leader = |leadership: &Leadership| leadership.leader.as_ref().map(|leader| leader.id);
         self.inner.leadership.send_if_modified(|before| {
             if leader(&now).is_some() && leader(&now) != leader(before) {
@@ -245,6 +308,28 @@ impl Node {
         });
     }
 
+    /// Gives leadership in this term up for everybody here, whatever the core says; `successor` once one is known.
+    pub(super) fn resign(&self, term: u64, successor: Option<Leader>) {
+        *crate::lock(&self.inner.resigned) = Some((term, successor));
+        let now = self.inner.leadership.borrow().clone();
+        self.lead(now);
+        self.inner.resigning.notify_waiters();
+    }
+
+    /// It was stuck and gave leadership in this term up; its core has not noticed yet that somebody else leads.
+    pub(super) fn has_resigned(&self, in_term: u64) -> bool {
+        crate::lock(&self.inner.resigned).as_ref().is_some_and(|(term, _)| *term == in_term)
+    }
+
+    fn unless_resigned(&self, now: Leadership) -> Leadership {
+        match &*crate::lock(&self.inner.resigned) {
+            Some((term, successor)) if *term == now.term => {
+                Leadership { leader: successor.clone(), leading: false, ..now }
+            }
+            Some(_) | None => now,
+        }
+    }
+
     /// Consensus has ended. Unless it was told to, the process must end too: a manager that answers but takes part in
     /// nothing would look alive.
     pub(super) fn ended(&self, why: &CoreEnd<TypeConfig>) {
@@ -252,6 +337,9 @@ impl Node {
         self.lead(Leadership { leading: false, leader: None, ..before });
         if self.is_stopping() {
             return;
+        }
+        if let Some(damage) = self.inner.store.damage() {
+            return self.fail(Fatal { exit_code: damage.exit_reason().code(), message: damage.to_string() });
         }
         let (exit_code, advice) = match why {
             CoreEnd::StorageError(_) if self.disk_free_bytes() < DISK_FULL_BYTES => {
@@ -291,6 +379,7 @@ impl Node {
         if self.identity() == Some(&identity) {
             return Ok(());
         }
+        self.check_not_rebuilt()?;
         self.inner.store.set_identity(&identity)?;
         self.start(identity).await.inspect_err(|error| {
             // It knows who it is but takes no part; a fresh start can mend that, this process cannot.
@@ -312,18 +401,26 @@ impl Node {
             peer_address: self.inner.addresses.peer.clone(),
             version: env!("CARGO_PKG_VERSION").into(),
             initialized,
+            rebuilt: self.is_rebuilt(),
+            instance: self.inner.instance.clone(),
         }
     }
 
-    async fn start(&self, identity: Identity) -> anyhow::Result<()> {
+    pub(super) async fn start(&self, identity: Identity) -> anyhow::Result<()> {
         let Some((log, machine)) = crate::lock(&self.inner.parts).take() else {
             bail!("this manager takes part already");
         };
         let id = identity.manager.0;
-        let peers = Peers::new(identity.cluster.clone(), id);
+        let peers = Peers::new(identity.cluster.clone(), id, self.inner.directory.clone());
         let raft =
             Raft::new(id, self.inner.config.clone(), peers, log, machine).await.context("consensus does not start")?;
         tokio::spawn(follow(self.clone(), raft.metrics()));
+        tokio::spawn(keep_log_bound(self.clone(), raft.clone()));
+        tokio::spawn(look_after(self.clone()));
+        tokio::spawn(stuck::watch(self.clone()));
+        if let Some(hinted) = crate::lock(&self.inner.hinted).take() {
+            tokio::spawn(follow_hints(self.clone(), hinted));
+        }
         // Set once, under the lock of `parts`: only the first caller found them.
         let _ = self.inner.identity.set(identity);
         let _ = self.inner.raft.set(raft);

@@ -9,7 +9,7 @@ use minder_proto::v1::{self, peer_server};
 use minder_raft_store::{ExitReason, Identity, Raft};
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{error::Fatal, node::Node, snapshot, wire};
+use super::{error::Fatal, gone::StreamEnd, node::Node, snapshot, wire};
 
 /// The `Peer` service of one manager.
 #[derive(Clone)]
@@ -54,6 +54,10 @@ impl PeerService {
              folder was moved by mistake, point --data at it",
             addressing.cluster_id, addressing.to, addressing.to
         );
+        // One that waits for its own init is neither empty nor lost; who calls is of the cluster before.
+        if self.node.is_rebuilt() {
+            return Status::failed_precondition("this manager holds the state of a cluster that is to be rebuilt");
+        }
         self.node.fail(Fatal { exit_code: ExitReason::Emptied.code(), message: message.clone() });
         Status::failed_precondition(message)
     }
@@ -63,10 +67,14 @@ impl PeerService {
         let Some(first) = requests.message().await? else { return Ok(futures::stream::empty().boxed()) };
         let raft = self.raft_for(first.addressing.as_ref())?;
         let addressing = first.addressing.clone();
+        let node = self.node.clone();
+        let end = StreamEnd::new(node.clone(), addressing.as_ref().map_or(0, |addressing| addressing.from));
         // A message that cannot be read, or is for somebody else, ends the stream; the leader begins a new one.
         let all = futures::stream::once(future::ok(first)).chain(requests);
         let entries = tokio_stream::StreamExt::map_while(all, move |request| {
             let request = request.ok().filter(|request| request.addressing == addressing)?;
+            node.heard();
+            let _until_the_end = &end;
             wire::append_from_wire(request)
                 .inspect_err(|status| tracing::error!(message = status.message(), "entries from a peer refused"))
                 .ok()
@@ -95,6 +103,7 @@ impl peer_server::Peer for PeerService {
         use openraft::raft::AppendEntriesResponse as Answer;
         let request = request.into_inner();
         let raft = self.raft_for(request.addressing.as_ref())?;
+        self.node.heard();
         let request = wire::append_from_wire(request)?;
         let last = request.entries.last().map(|entry| entry.log_id).or(request.prev_log_id);
         let previous = request.prev_log_id;
@@ -166,6 +175,23 @@ impl peer_server::Peer for PeerService {
         let identity = Identity { cluster, manager: ManagerId(request.node_id) };
         self.node.adopt(identity).await.map_err(|error| Status::failed_precondition(format!("{error:#}")))?;
         Ok(Response::new(v1::AdoptReply {}))
+    }
+
+    async fn leader_gone(
+        &self,
+        request: Request<v1::LeaderGoneRequest>,
+    ) -> Result<Response<v1::LeaderGoneReply>, Status> {
+        let request = request.into_inner();
+        self.raft_for(request.addressing.as_ref())?;
+        let gone = self.node.is_gone(wire::vote_from_wire(request.leader)?, request.last_index).await;
+        Ok(Response::new(v1::LeaderGoneReply { gone }))
+    }
+
+    async fn get_membership(
+        &self,
+        _request: Request<v1::GetMembershipRequest>,
+    ) -> Result<Response<v1::GetMembershipReply>, Status> {
+        Ok(Response::new(self.node.committed_membership()))
     }
 
     async fn describe(&self, _request: Request<v1::DescribeRequest>) -> Result<Response<v1::DescribeReply>, Status> {

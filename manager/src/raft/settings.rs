@@ -19,6 +19,11 @@ pub struct RaftSettings {
     pub election_timeout_max_ms: u64,
     /// A snapshot is written each time the log has grown by this many entries.
     pub snapshot_every_entries: u64,
+    /// A snapshot is written, too, each time the log has grown by this many MiB: large writes fill a disk long before
+    /// they are many.
+    pub snapshot_every_mib: u64,
+    /// At most this many MiB of entries are kept behind a snapshot.
+    pub keep_mib: u64,
     /// Entries kept behind a snapshot, so that a manager that was away for a short while needs none.
     pub keep_entries: u64,
 }
@@ -33,6 +38,8 @@ impl Default for RaftSettings {
             election_timeout_min_ms: 200,
             election_timeout_max_ms: 300,
             snapshot_every_entries: 100_000,
+            snapshot_every_mib: 256,
+            keep_mib: 64,
             keep_entries: 10_000,
         }
     }
@@ -57,6 +64,13 @@ impl RaftSettings {
         }
         if self.snapshot_every_entries == 0 {
             bail!("raft.snapshot_every_entries must not be 0");
+        }
+        if self.snapshot_every_mib == 0 || self.keep_mib > self.snapshot_every_mib {
+            bail!(
+                "raft.snapshot_every_mib ({}) must not be 0, and raft.keep_mib ({}) not above it",
+                self.snapshot_every_mib,
+                self.keep_mib
+            );
         }
         Ok(())
     }

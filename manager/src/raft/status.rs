@@ -30,7 +30,7 @@ impl Node {
         let Some(metrics) = self.metrics() else { return base };
         let index = |log_id: &Option<minder_raft_store::LogId>| log_id.as_ref().map_or(0, |log_id| log_id.index);
         v1::ManagerStatus {
-            role: role(metrics.state).into(),
+            role: if self.has_resigned(metrics.current_term) { "resigned" } else { role(metrics.state) }.into(),
             term: metrics.current_term,
             last_log_index: metrics.last_log_index.unwrap_or_default(),
             committed_index: index(&metrics.local_committed),

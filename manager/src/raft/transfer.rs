@@ -38,17 +38,22 @@ impl Node {
         }
     }
 
-    /// Stops in order: a leader first gives its leadership away.
+    /// Before a stop in order: a leader gives its leadership away. It goes on following, and passing calls on.
+    pub async fn hand_over(&self) {
+        if !self.leadership().borrow().leading {
+            return;
+        }
+        match tokio::time::timeout(STOP_DEADLINE, self.transfer(None)).await {
+            Ok(Ok(to)) => tracing::info!(to, "leadership given away before stopping"),
+            Ok(Err(error)) => tracing::info!(%error, "stopping without a transfer of leadership"),
+            Err(_) => tracing::info!("stopping without a transfer of leadership: nobody took it in time"),
+        }
+    }
+
+    /// Stops taking part.
     pub async fn shutdown(&self) {
         self.begin_to_stop();
         let Some(raft) = self.raft() else { return };
-        if self.leadership().borrow().leading {
-            match tokio::time::timeout(STOP_DEADLINE, self.transfer(None)).await {
-                Ok(Ok(to)) => tracing::info!(to, "leadership given away before stopping"),
-                Ok(Err(error)) => tracing::info!(%error, "stopping without a transfer of leadership"),
-                Err(_) => tracing::info!("stopping without a transfer of leadership: nobody took it in time"),
-            }
-        }
         if let Err(error) = raft.shutdown().await {
             tracing::warn!(%error, "consensus did not stop in order");
         }
@@ -77,7 +82,7 @@ impl Node {
     }
 
     /// Whether it acknowledged something within the time in which a follower keeps believing in its leader.
-    fn answers(&self, metrics: &RaftMetrics<TypeConfig>, member: &Member) -> bool {
+    pub(super) fn answers(&self, metrics: &RaftMetrics<TypeConfig>, member: &Member) -> bool {
         let acknowledged = metrics.heartbeat.as_ref().and_then(|acknowledged| *acknowledged.get(&member.id)?);
         acknowledged.is_some_and(|at| at.elapsed() < self.belief())
     }

@@ -1,6 +1,7 @@
 //! Managers as processes: the means of the consensus tests. Whatever is started here ends with its guard.
 #![allow(dead_code)]
 
+pub mod hold;
 pub mod muffle;
 
 use std::{
@@ -13,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use minder_proto::v1::{self, control_client::ControlClient};
+use minder_proto::v1::{self, control_client::ControlClient, peer_client::PeerClient};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tonic::{Status, transport::Channel};
@@ -45,6 +46,7 @@ pub struct Manager {
     listen: String,
     pub peer_listen: String,
     pub peer_advertise: Option<String>,
+    pub environment: Vec<(&'static str, PathBuf)>,
     child: Option<Child>,
     channel: Option<Channel>,
 }
@@ -66,6 +68,7 @@ impl Manager {
             listen: free.clone(),
             peer_listen: free,
             peer_advertise: None,
+            environment: Vec::new(),
             child: None,
             channel: None,
         }
@@ -83,6 +86,7 @@ impl Manager {
             command.args(["--peer-advertise", advertise]);
         }
         let log = std::fs::File::options().create(true).append(true).open(self.log_path()).unwrap();
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         let mut child = command.stdout(Stdio::piped()).stderr(log).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
@@ -95,6 +99,22 @@ impl Manager {
         }
         self.channel = Some(minder_proto::dial::endpoint(&self.listen).unwrap().connect_lazy());
         self.child = Some(child);
+    }
+
+    /// From the next start on it listens somewhere else.
+    pub fn move_away(&mut self) {
+        let free = format!("{}:0", own_loopback());
+        self.listen = free.clone();
+        self.peer_listen = free;
+    }
+
+    /// A manager with a copy of another one's folder, which must not run while it is copied. Not started yet.
+    pub fn copy_of(other: &Self) -> Self {
+        assert!(!other.runs());
+        let copy = Self::prepare(&other.settings);
+        let copied = Command::new("cp").arg("-r").arg(other.data()).arg(copy.data()).status().unwrap();
+        assert!(copied.success());
+        copy
     }
 
     pub fn data(&self) -> PathBuf {
@@ -176,6 +196,51 @@ impl Manager {
     pub async fn init(&self, peers: Vec<String>) -> Result<v1::InitReply, Status> {
         let reply = self.control().init(v1::InitRequest { peer_addresses: peers }).await?;
         Ok(reply.into_inner())
+    }
+
+    /// Its node id, by its own word.
+    pub async fn id(&self) -> u64 {
+        self.status().await.unwrap().member.unwrap().id
+    }
+
+    /// Adds the manager at this peer address through this one. Gives all steps.
+    pub async fn add(&self, peer_address: &str, replaces: &str) -> Result<Vec<v1::MembershipProgress>, Status> {
+        let request = v1::AddManagerRequest { peer_address: peer_address.into(), replaces: replaces.into() };
+        steps(self.control().add_manager(request).await?.into_inner()).await
+    }
+
+    pub async fn remove(&self, manager: impl ToString) -> Result<Vec<v1::MembershipProgress>, Status> {
+        let request = v1::RemoveManagerRequest { manager: manager.to_string() };
+        steps(self.control().remove_manager(request).await?.into_inner()).await
+    }
+
+    pub async fn promote(&self, manager: impl ToString) -> Result<Vec<v1::MembershipProgress>, Status> {
+        let request = v1::PromoteManagerRequest { manager: manager.to_string() };
+        steps(self.control().promote_manager(request).await?.into_inner()).await
+    }
+
+    pub async fn demote(&self, manager: impl ToString) -> Result<Vec<v1::MembershipProgress>, Status> {
+        let request = v1::DemoteManagerRequest { manager: manager.to_string() };
+        steps(self.control().demote_manager(request).await?.into_inner()).await
+    }
+
+    /// The cluster's id, as this manager knows it.
+    pub async fn cluster_id(&self) -> String {
+        let request = v1::GetManagersRequest { local: true };
+        self.control().get_managers(request).await.unwrap().into_inner().cluster_id
+    }
+
+    /// Gives it an identity, as a leader does.
+    pub async fn adopt(&self, cluster_id: &str, node_id: u64) {
+        let endpoint = minder_proto::dial::endpoint(self.peer_address()).unwrap();
+        let request = v1::AdoptRequest { cluster_id: cluster_id.into(), node_id };
+        PeerClient::new(endpoint.connect_lazy()).adopt(request).await.unwrap();
+    }
+
+    /// All managers as this one knows them.
+    pub async fn managers(&self) -> Vec<v1::ManagerStatus> {
+        let request = v1::GetManagersRequest::default();
+        self.control().get_managers(request).await.unwrap().into_inner().managers
     }
 
     /// One write, tried once: process `name` on a host of its own that nobody has.
@@ -317,6 +382,15 @@ impl Cluster {
         }
         term
     }
+}
+
+async fn steps(mut stream: tonic::Streaming<v1::MembershipProgress>) -> Result<Vec<v1::MembershipProgress>, Status> {
+    let mut steps = Vec::new();
+    while let Some(step) = stream.message().await? {
+        steps.push(step);
+    }
+    assert!(steps.last().is_some_and(|last| last.done), "{steps:?}");
+    Ok(steps)
 }
 
 /// Waits until a condition holds.

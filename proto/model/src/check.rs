@@ -1,6 +1,7 @@
 //! What a spec must satisfy beyond its types. Every complaint names the field by its path and says what is allowed.
 
 mod field_error;
+mod files;
 mod order;
 
 use alloc::{collections::BTreeMap, format, string::String, vec::Vec};
@@ -14,7 +15,6 @@ use crate::{
     limits::*,
     signal::Signal,
     spec::{OnUnhealthy, Probe, Spec},
-    stored::encode,
 };
 
 /// The names of resource limits that Linux knows (setrlimit(2)).
@@ -85,12 +85,12 @@ impl Check {
         }
     }
 
-    fn env_files(&mut self, files: &[String]) {
-        self.that(files.len() <= ENV_FILES_MAX, "env_files", || {
+    fn env_files(&mut self, path: &str, files: &[String]) {
+        self.that(files.len() <= ENV_FILES_MAX, path, || {
             format!("has {} files, the limit is {ENV_FILES_MAX}", files.len())
         });
         for (at, file) in files.iter().enumerate() {
-            let path = format!("env_files[{at}]");
+            let path = format!("{path}[{at}]");
             self.text(&path, file, ARG_BYTES_MAX);
             self.absolute(&path, file.strip_prefix('-').unwrap_or(file));
         }
@@ -167,14 +167,14 @@ pub fn check_labels(path: &str, labels: &BTreeMap<String, String>) -> Result<(),
 pub fn check_spec(spec: &Spec) -> Result<(), FieldErrors> {
     let mut check = Check { errors: Vec::new() };
     check_launch(&mut check, spec);
-    check_files(&mut check, spec);
+    files::check_files(&mut check, "files", &spec.files, &spec.files);
     check_placement(&mut check, spec);
     check_policies(&mut check, spec);
     check_probes(&mut check, spec);
     check_hooks(&mut check, spec);
     order::check_names(&mut check, spec);
-    let files: usize = spec.files.iter().map(|file| file.content.len()).sum();
-    let size = encode(spec).len() - files;
+    let files = files::check_size(&mut check, spec);
+    let size = minicbor::len(spec) - files;
     check.that(size <= SPEC_BYTES_MAX, "name", || {
         format!("the whole spec has {size} bytes, the limit is {SPEC_BYTES_MAX}")
     });
@@ -185,7 +185,7 @@ fn check_launch(check: &mut Check, spec: &Spec) {
     check.command("command", &spec.command);
     check.args("args", &spec.args);
     check.env("env", &spec.env);
-    check.env_files(&spec.env_files);
+    check.env_files("env_files", &spec.env_files);
     if let Some(directory) = &spec.working_directory {
         check.text("working_directory", directory, ARG_BYTES_MAX);
         check.absolute("working_directory", directory);
@@ -209,7 +209,7 @@ fn check_launch(check: &mut Check, spec: &Spec) {
             check.absolute("daemon.pid_file", pid_file);
         }
     }
-    check_resources(check, spec.resources.unwrap_or_default());
+    check_resources(check, "resources", spec.resources.unwrap_or_default());
     let logs = &spec.logs;
     check.that((LOG_BYTES_MIN..=LOG_BYTES_MAX).contains(&logs.max_size.0), "logs.max_size", || {
         format!("{} is not within {LOG_BYTES_MIN} bytes to {LOG_BYTES_MAX} bytes", logs.max_size)
@@ -219,53 +219,20 @@ fn check_launch(check: &mut Check, spec: &Spec) {
     });
 }
 
-fn check_files(check: &mut Check, spec: &Spec) {
-    let files = &spec.files;
-    check.that(files.len() <= FILES_MAX, "files", || format!("has {} files, the limit is {FILES_MAX}", files.len()));
-    let bytes: usize = files.iter().map(|file| file.content.len()).sum();
-    check.that(bytes <= FILES_BYTES_MAX, "files", || {
-        format!("have {bytes} bytes together, the limit is {FILES_BYTES_MAX}")
-    });
-    for (at, file) in files.iter().enumerate() {
-        let path = |field: &str| format!("files[{at}].{field}");
-        check.text(&path("path"), &file.path, FILE_PATH_BYTES_MAX);
-        let odd = |part: &str| matches!(part, "" | "." | "..") || part.len() > LABEL_BYTES_MAX;
-        check.that(!file.path.split('/').any(odd), &path("path"), || {
-            format!("{:?} is no path in the folder of files: no '/' at either end, no '.' and no '..'", file.path)
-        });
-        let clash = files[..at].iter().find(|other| within(&file.path, &other.path) || within(&other.path, &file.path));
-        if let Some(other) = clash {
-            check.that(false, &path("path"), || format!("{:?} does not go together with {:?}", file.path, other.path));
-        }
-        check.that(file.content.len() <= FILE_BYTES_MAX, &path("content"), || {
-            format!("has {} bytes, the limit is {FILE_BYTES_MAX}", file.content.len())
-        });
-        if let Some(mode) = &file.mode {
-            let octal = u32::from_str_radix(mode, 8).is_ok_and(|mode| mode <= 0o777);
-            check.that(octal, &path("mode"), || format!("{mode:?} is no mode; write octal text such as \"0640\""));
-        }
-    }
-}
-
-/// Whether two paths are the same or one lies in the other, which would have to be file and folder.
-fn within(inner: &str, outer: &str) -> bool {
-    inner.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-}
-
-fn check_resources(check: &mut Check, resources: crate::Resources) {
+fn check_resources(check: &mut Check, base: &str, resources: crate::Resources) {
     if let Some(memory) = resources.memory {
-        check.that(memory.0 >= MEMORY_LIMIT_BYTES_MIN, "resources.memory", || {
+        check.that(memory.0 >= MEMORY_LIMIT_BYTES_MIN, &format!("{base}.memory"), || {
             format!("{memory} is below {}, with which no program gets far", crate::Bytes(MEMORY_LIMIT_BYTES_MIN))
         });
     }
     if let Some(cpu) = resources.cpu {
         let (least, most) = (crate::Cores(CPU_LIMIT_MILLICORES_MIN), crate::Cores(CPU_LIMIT_MILLICORES_MAX));
-        check.that((least..=most).contains(&cpu), "resources.cpu", || {
+        check.that((least..=most).contains(&cpu), &format!("{base}.cpu"), || {
             format!("{cpu} is not within {least} to {most} cores")
         });
     }
     if let Some(pids) = resources.pids {
-        check.that((1..=PIDS_LIMIT_MAX).contains(&pids), "resources.pids", || {
+        check.that((1..=PIDS_LIMIT_MAX).contains(&pids), &format!("{base}.pids"), || {
             format!("{pids} is not within 1 to {PIDS_LIMIT_MAX}")
         });
     }
@@ -296,6 +263,9 @@ fn check_placement(check: &mut Check, spec: &Spec) {
         check.args(&format!("{path}.args"), over.args.as_deref().unwrap_or_default());
         check.env(&format!("{path}.env"), &over.env);
         check.limits(&format!("{path}.limits"), &over.limits);
+        check_resources(check, &format!("{path}.resources"), over.resources.unwrap_or_default());
+        check.env_files(&format!("{path}.env_files"), over.env_files.as_deref().unwrap_or_default());
+        files::check_files(check, &format!("{path}.files"), &over.files, &over.files(&spec.files));
         if let Some(directory) = &over.working_directory {
             check.absolute(&format!("{path}.working_directory"), directory);
         }

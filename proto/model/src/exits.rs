@@ -54,6 +54,7 @@ mod tests {
             last_output: LastOutput::of(b"a\nb\n", b"x"),
             stop_ms: None,
             unhealthy: None,
+            locally: false,
         }
     }
 
@@ -113,6 +114,7 @@ mod tests {
     fn exits_say_how_and_who() {
         let kill = ExitStatus::Signal(Signal::KILL, false);
         let failure = StartFailure { step: String::from("exec"), errno: 2, message: String::from("no such file") };
+        let named = StartFailure { step: String::from("nice"), errno: 1, message: String::from("nice -5: no") };
         for (exit, words) in [
             (exit(1), "exit 1"),
             (
@@ -126,6 +128,10 @@ mod tests {
             (ExitRecord { requested: true, asked: Asked::Restart, ..exit(1) }, "exit 1, restarted by operator"),
             (ExitRecord { requested: true, ..exit(1) }, "exit 1, as asked"),
             (
+                ExitRecord { requested: true, asked: Asked::Operator, locally: true, ..exit(1) },
+                "exit 1, stopped locally",
+            ),
+            (
                 ExitRecord {
                     status: kill,
                     requested: true,
@@ -136,6 +142,7 @@ mod tests {
                 "signal KILL, stopped by operator, did not stop in time, killed",
             ),
             (ExitRecord { start_failure: Some(failure), ..exit(1) }, "cannot start (exec): no such file"),
+            (ExitRecord { start_failure: Some(named), ..exit(1) }, "cannot start: nice -5: no"),
         ] {
             assert_eq!(alloc::format!("{exit}"), words);
         }

@@ -13,6 +13,7 @@ mod check;
 mod digest;
 mod duration;
 mod exits;
+mod host_warnings;
 mod id;
 mod limits;
 mod machine;
@@ -33,12 +34,15 @@ pub use check::{
 pub use digest::Digest;
 pub use duration::Millis;
 pub use exits::{exits_added, note_exit};
+pub use host_warnings::host_warnings;
 pub use id::{
     BootId, ClusterId, Generation, HostName, IdError, Incarnation, InstanceKey, InstanceRef, ManagerId, ProcessName,
     RequestId, Revision,
 };
 pub use limits::*;
-pub use machine::{Disk, LimitSupport, MachineFacts, MachineUsage, NetworkInterface, ProcessUsage, SupervisionLevel};
+pub use machine::{
+    Disk, LimitSupport, MachineFacts, MachineUsage, NetworkInterface, ProcessUsage, Stray, SupervisionLevel,
+};
 pub use reconcile::{Owed, OwedWhy, owed_by, reconcile};
 pub use report::{
     Asked, Cause, ExitRecord, ExitStatus, InstanceStatus, LastOutput, Phase, ProbeState, ProbeStatus, StartFailure,

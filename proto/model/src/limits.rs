@@ -55,6 +55,8 @@ pub const HOOK_TIMEOUT_MS_MAX: u64 = 60 * 60 * 1_000;
 pub const RELOAD_TIMEOUT_MS: u64 = 30_000;
 /// Most processes one may come `after`, and as many that it `requires`: each is looked at whenever it is about to start.
 pub const ORDER_NAMES_MAX: usize = 32;
+/// Pids told of one group of stray processes: enough to look at them.
+pub const STRAY_PIDS_MAX: usize = 8;
 /// Longest answer of a check that is kept, in bytes: a line for people, part of every status it changes.
 pub const PROBE_MESSAGE_BYTES_MAX: usize = 200;
 /// Longest window a restart limit may be counted over: thirty days.

@@ -1,10 +1,14 @@
 //! What a slave tells of its machine: facts that rarely change and use that always does. Never in Raft.
 
-use alloc::{string::String, vec::Vec};
+use alloc::{
+    string::{String, ToString},
+    vec::Vec,
+};
+use core::fmt;
 
 use minicbor::{CborLen, Decode, Encode};
 
-use crate::spec::Resource;
+use crate::{limits::STRAY_PIDS_MAX, spec::Resource};
 
 /// How firmly a slave can hold on to processes; shown per host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Encode, Decode, CborLen)]
@@ -141,6 +145,30 @@ pub struct ProcessUsage {
     pub open_files: u32,
 }
 
+/// Processes where the slave keeps its own, of which its ledger knows nothing: the ledger was lost or is an older one,
+/// or they were put there past the slave.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Encode, Decode, CborLen)]
+#[cbor(map)]
+pub struct Stray {
+    /// The instance they were started for, as `name` or `name:3`.
+    #[n(0)]
+    pub instance: String,
+    /// Which of its starts.
+    #[n(1)]
+    pub incarnation: u64,
+    /// Their pids, the first [`STRAY_PIDS_MAX`] of them.
+    #[n(2)]
+    pub pids: Vec<u32>,
+}
+
+impl fmt::Display for Stray {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let more = if self.pids.len() >= STRAY_PIDS_MAX { " and more" } else { "" };
+        let pids: Vec<String> = self.pids.iter().map(ToString::to_string).collect();
+        write!(f, "stray processes of {}, incarnation {}: {}{more}", self.instance, self.incarnation, pids.join(", "))
+    }
+}
+
 /// One sample of what always changes.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Encode, Decode, CborLen)]
 #[cbor(map)]
@@ -175,4 +203,8 @@ pub struct MachineUsage {
     /// Instances that have a process.
     #[n(9)]
     pub processes: Vec<ProcessUsage>,
+    /// Processes that nobody here knows of.
+    #[n(30)]
+    #[cbor(skip_if = "Vec::is_empty")]
+    pub strays: Vec<Stray>,
 }

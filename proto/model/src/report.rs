@@ -11,6 +11,7 @@ use crate::{
     id::{Generation, Incarnation, InstanceKey, Revision},
     limits::{LAST_OUTPUT_BYTES_MAX, LAST_OUTPUT_LINES},
     signal::Signal,
+    stored::is_default,
 };
 
 /// Observed state of an instance. Only slaves report it, except `Lost`, which managers say of a silent host's.
@@ -297,6 +298,9 @@ pub struct ExitRecord {
     /// It was ended by its supervisor for this: a failed health check, or not ready in time.
     #[n(30)]
     pub unhealthy: Option<String>,
+    /// The operator who stopped it did so on its machine, past the managers.
+    #[cbor(n(60), default, skip_if = "is_default")]
+    pub locally: bool,
 }
 
 impl ExitRecord {
@@ -330,6 +334,10 @@ impl ExitRecord {
 impl fmt::Display for ExitRecord {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.start_failure {
+            // Most messages begin with their step.
+            Some(failure) if failure.message.starts_with(&failure.step) => {
+                write!(f, "cannot start: {}", failure.message)?
+            }
             Some(failure) => write!(f, "cannot start ({}): {}", failure.step, failure.message)?,
             None => write!(f, "{}", self.status)?,
         }
@@ -342,6 +350,7 @@ impl fmt::Display for ExitRecord {
         match self.asked {
             Asked::Nobody if self.requested => f.write_str(", as asked")?,
             Asked::Nobody => {}
+            Asked::Operator if self.locally => f.write_str(", stopped locally")?,
             asked => write!(f, ", {asked}")?,
         }
         match (self.killed_after_grace, self.stop_took()) {

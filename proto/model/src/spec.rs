@@ -8,6 +8,7 @@ mod document;
 mod file;
 mod hook;
 mod limit;
+mod over;
 mod policy;
 mod probe;
 mod reload;
@@ -18,11 +19,12 @@ use alloc::{collections::BTreeMap, string::String, vec::Vec};
 use minicbor::{CborLen, Decode, Encode};
 use serde::{Deserialize, Serialize};
 
-use self::document::{is_one, list_or_shell_words, one, some_list_or_shell_words, text_or_number, text_values};
+use self::document::{is_one, list_or_shell_words, one, text_or_number, text_values};
 pub use self::{
     file::File,
     hook::{Hook, Hooks},
     limit::Limit,
+    over::Override,
     policy::{Daemon, LogFull, Logs, Restart, RestartPolicy, Start, Stop, StopScope, StopStep},
     probe::{Health, OnUnhealthy, Probe, Ready, Target},
     reload::Reload,
@@ -170,41 +172,6 @@ pub struct Spec {
     pub no_new_privileges: bool,
 }
 
-/// What differs on one host. An absent field means "as in the spec"; `env` and `limits` are merged key by key.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Encode, Decode, CborLen, Serialize, Deserialize)]
-#[cbor(map)]
-#[serde(deny_unknown_fields, default)]
-pub struct Override {
-    /// Another program.
-    #[n(0)]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub command: Option<String>,
-    /// Other arguments, whole.
-    #[n(1)]
-    #[serde(deserialize_with = "some_list_or_shell_words", skip_serializing_if = "Option::is_none")]
-    pub args: Option<Vec<String>>,
-    /// Added or changed environment.
-    #[n(2)]
-    #[serde(deserialize_with = "text_values", skip_serializing_if = "BTreeMap::is_empty")]
-    pub env: BTreeMap<String, String>,
-    /// Another directory.
-    #[n(3)]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub working_directory: Option<String>,
-    /// Another user.
-    #[n(4)]
-    #[serde(deserialize_with = "text_or_number", skip_serializing_if = "Option::is_none")]
-    pub user: Option<String>,
-    /// Added or changed limits.
-    #[n(5)]
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub limits: BTreeMap<String, Limit>,
-    /// Another number of instances; 0 means none on this host.
-    #[n(6)]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub instances: Option<u32>,
-}
-
 /// What one host needs to know of a spec: how to run it there. Addressed by digest.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, CborLen)]
 #[cbor(map)]
@@ -310,6 +277,11 @@ impl Spec {
         self.overrides.get(host).and_then(|over| over.instances).unwrap_or(self.instances)
     }
 
+    /// What an instance may use on this host.
+    pub fn resources_on(&self, host: &HostName) -> Option<Resources> {
+        self.overrides.get(host).map_or(self.resources, |over| over.resources(self.resources))
+    }
+
     /// What `host` needs to know: overrides applied, placement and labels taken out.
     pub fn resolve(&self, host: &HostName) -> RunSpec {
         let mut spec = Spec {
@@ -321,16 +293,7 @@ impl Spec {
             ..self.clone()
         };
         if let Some(over) = self.overrides.get(host) {
-            if let Some(command) = &over.command {
-                spec.command.clone_from(command);
-            }
-            if let Some(args) = &over.args {
-                spec.args.clone_from(args);
-            }
-            spec.env.extend(over.env.iter().map(|(key, value)| (key.clone(), value.clone())));
-            spec.limits.extend(over.limits.iter().map(|(key, limit)| (key.clone(), *limit)));
-            spec.working_directory = over.working_directory.clone().or(spec.working_directory);
-            spec.user = over.user.clone().or(spec.user);
+            over.lay_over(&mut spec);
         }
         RunSpec { spec }
     }

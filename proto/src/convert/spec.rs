@@ -74,11 +74,7 @@ pub fn spec_from_wire(wire: v1::ProcessSpec) -> Result<Spec, FieldErrors> {
             requires,
             files: wire.files.into_iter().map(file_from_wire).collect(),
             no_new_privileges: wire.no_new_privileges,
-            resources: wire.resources.map(|resources| Resources {
-                memory: resources.memory_bytes.map(Bytes),
-                cpu: resources.cpu_millicores.map(Cores),
-                pids: resources.pids,
-            }),
+            resources: wire.resources.map(resources_from_wire),
             ..Spec::new(name, wire.command)
         }),
         Some(_) | None => Err(FieldErrors(errors.0)),
@@ -124,11 +120,7 @@ pub fn spec_to_wire(spec: &Spec) -> v1::ProcessSpec {
         requires: spec.requires.iter().map(ToString::to_string).collect(),
         files: spec.files.iter().map(file_to_wire).collect(),
         no_new_privileges: spec.no_new_privileges,
-        resources: spec.resources.map(|resources| v1::ResourcesSpec {
-            memory_bytes: resources.memory.map(|memory| memory.0),
-            cpu_millicores: resources.cpu.map(|cpu| cpu.0),
-            pids: resources.pids,
-        }),
+        resources: spec.resources.map(resources_to_wire),
     }
 }
 
@@ -169,6 +161,9 @@ fn overrides_from_wire(errors: &mut Errors, wire: BTreeMap<String, v1::HostOverr
                 user: over.user,
                 limits,
                 instances: over.instances,
+                resources: over.resources.map(resources_from_wire),
+                env_files: over.env_files.map(|files| files.items),
+                files: over.files.into_iter().map(file_from_wire).collect(),
             };
             overrides.insert(host, over);
         }
@@ -185,6 +180,21 @@ fn override_to_wire(over: &Override) -> v1::HostOverride {
         user: over.user.clone(),
         limits: limits_to_wire(&over.limits),
         instances: over.instances,
+        resources: over.resources.map(resources_to_wire),
+        env_files: over.env_files.clone().map(|items| v1::Args { items }),
+        files: over.files.iter().map(file_to_wire).collect(),
+    }
+}
+
+fn resources_from_wire(wire: v1::ResourcesSpec) -> Resources {
+    Resources { memory: wire.memory_bytes.map(Bytes), cpu: wire.cpu_millicores.map(Cores), pids: wire.pids }
+}
+
+fn resources_to_wire(resources: Resources) -> v1::ResourcesSpec {
+    v1::ResourcesSpec {
+        memory_bytes: resources.memory.map(|memory| memory.0),
+        cpu_millicores: resources.cpu.map(|cpu| cpu.0),
+        pids: resources.pids,
     }
 }
 

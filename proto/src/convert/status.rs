@@ -3,7 +3,8 @@
 use minder_model::{
     Asked, Cause, Digest, Disk, ExitRecord, ExitStatus, Generation, Incarnation, InstanceKey, InstanceStatus,
     LastOutput, LimitSupport, LocalStop, MachineFacts, MachineUsage, NetworkInterface, Phase, ProbeState, ProbeStatus,
-    ProcessName, ProcessUsage, Resource, Revision, Signal, StartFailure, SupervisionLevel, exits_added,
+    ProcessName, ProcessUsage, Resource, Revision, STRAY_PIDS_MAX, Signal, StartFailure, Stray, SupervisionLevel,
+    exits_added,
 };
 
 use crate::v1;
@@ -237,6 +238,7 @@ pub fn exit_record_to_wire(record: &ExitRecord) -> v1::ExitRecord {
         oom_kills: record.oom_kills,
         last_stdout: record.last_output.stdout.clone(),
         last_stderr: record.last_output.stderr.clone(),
+        locally: record.locally,
     }
 }
 
@@ -277,6 +279,7 @@ pub fn exit_record_from_wire(wire: v1::ExitRecord) -> Result<ExitRecord, StatusE
         asked,
         oom_kills: wire.oom_kills,
         last_output: LastOutput { stdout: wire.last_stdout, stderr: wire.last_stderr },
+        locally: wire.locally,
     })
 }
 
@@ -368,6 +371,7 @@ pub fn machine_usage_to_wire(usage: &MachineUsage) -> v1::MachineUsage {
         disks: usage.disks.iter().map(disk_to_wire).collect(),
         networks: usage.networks.iter().map(network_to_wire).collect(),
         processes: usage.processes.iter().map(process_usage_to_wire).collect(),
+        strays: usage.strays.iter().map(stray_to_wire).collect(),
     }
 }
 
@@ -384,7 +388,17 @@ pub fn machine_usage_from_wire(wire: v1::MachineUsage) -> MachineUsage {
         disks: wire.disks.into_iter().map(disk_from_wire).collect(),
         networks: wire.networks.into_iter().map(network_from_wire).collect(),
         processes: wire.processes.into_iter().map(process_usage_from_wire).collect(),
+        strays: wire.strays.into_iter().map(stray_from_wire).collect(),
     }
+}
+
+fn stray_to_wire(stray: &Stray) -> v1::Stray {
+    v1::Stray { instance: stray.instance.clone(), incarnation: stray.incarnation, pids: stray.pids.clone() }
+}
+
+fn stray_from_wire(wire: v1::Stray) -> Stray {
+    let pids = wire.pids.into_iter().take(STRAY_PIDS_MAX).collect();
+    Stray { instance: wire.instance, incarnation: wire.incarnation, pids }
 }
 
 /// Use of one instance on the wire.

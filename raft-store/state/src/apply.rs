@@ -20,7 +20,7 @@ impl State {
     /// every manager, and a refusal is a result. A request that is remembered changes nothing and gives its first
     /// answer.
     pub fn apply(&mut self, index: Revision, proposal: &Proposal) -> Applied {
-        if let Some(first) = self.remembered(&proposal.request).cloned() {
+        if let Some(first) = self.remembered(&proposal.request) {
             return Writer::new(self, index).finish(first);
         }
         let mut writer = Writer::new(self, index);
@@ -48,7 +48,7 @@ fn create_cluster(writer: &mut Writer<'_>, id: minder_model::ClusterId, created_
     match writer.state.cluster() {
         Some(cluster) => Err(Refusal::ClusterExists(cluster.id.clone())),
         None => {
-            writer.put_cluster(ClusterRecord { id, created_at_ms });
+            writer.put_cluster(ClusterRecord { id, created_at_ms, rebuilt: None });
             Ok(Outcome::Done)
         }
     }

@@ -22,19 +22,24 @@ impl StateHash {
         Self(u128::from_be_bytes(bytes))
     }
 
-    pub(crate) fn add(&mut self, key: &[u8], value: &[u8]) {
-        self.0 = self.0.wrapping_add(row_hash(key, value));
+    pub(crate) fn add(&mut self, row: RowHash) {
+        self.0 = self.0.wrapping_add(row.0);
     }
 
-    pub(crate) fn remove(&mut self, key: &[u8], value: &[u8]) {
-        self.0 = self.0.wrapping_sub(row_hash(key, value));
+    pub(crate) fn remove(&mut self, row: RowHash) {
+        self.0 = self.0.wrapping_sub(row.0);
     }
 }
 
-/// The first half of a SHA-256 over length-prefixed key and value.
-fn row_hash(key: &[u8], value: &[u8]) -> u128 {
-    let digest = Digest::of_parts([&(key.len() as u64).to_be_bytes(), key, value]).0;
-    digest.iter().take(16).fold(0, |sum, byte| (sum << 8) | u128::from(*byte))
+/// What one row adds: the first half of a SHA-256 over length-prefixed key and value.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RowHash(u128);
+
+impl RowHash {
+    pub(crate) fn of(key: &[u8], value: &[u8]) -> Self {
+        let digest = Digest::of_parts([&(key.len() as u64).to_be_bytes(), key, value]).0;
+        Self(digest.iter().take(16).fold(0, |sum, byte| (sum << 8) | u128::from(*byte)))
+    }
 }
 
 impl fmt::Display for StateHash {

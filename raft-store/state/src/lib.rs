@@ -10,17 +10,22 @@
 extern crate alloc;
 
 mod apply;
+mod backup;
 mod hash;
 mod proposal;
+mod rebuild;
 mod record;
 mod reply;
+mod requests;
 mod row;
 mod state;
 mod writer;
 
+pub use backup::{BackupError, BackupHeader, BackupReader, backup_pieces};
 pub use hash::StateHash;
 pub use proposal::{Command, DecodeError, Expect, Order, OrderKind, Proposal};
-pub use record::{ClusterRecord, HostRecord, ProcessRecord};
+pub use rebuild::{RebuildError, TERM_JUMP};
+pub use record::{ClusterRecord, HostRecord, ProcessRecord, Rebuilt, SharedSpec};
 pub use reply::{Outcome, ProcessChange, ProcessChangeKind, Refusal, Reply};
 pub use row::{RowChange, RowError};
 pub use state::State;

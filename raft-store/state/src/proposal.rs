@@ -6,7 +6,7 @@ use core::fmt;
 use minder_model::{ClusterId, HostName, ProcessName, RequestId, Revision, Selection, SelectionError, Signal, Spec};
 use minicbor::{CborLen, Decode, Encode};
 
-use crate::FORMAT;
+use crate::{FORMAT, record::SharedSpec};
 
 /// One write as the leader proposes it. The leader stamps the time; followers never look at a clock.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, CborLen)]
@@ -55,7 +55,7 @@ pub enum Command {
     CreateCluster(#[n(0)] ClusterId),
     /// Writes specs, all or none.
     #[n(1)]
-    Apply(#[n(0)] Vec<Spec>),
+    Apply(#[n(0)] Vec<SharedSpec>),
     /// Forgets processes; their instances are stopped and removed.
     #[n(2)]
     Delete(#[n(0)] Vec<ProcessName>),
@@ -71,6 +71,13 @@ pub enum Command {
     /// Forgets a host and every instance placed on it by selector.
     #[n(6)]
     RemoveHost(#[n(0)] HostName),
+}
+
+impl Command {
+    /// Writes these specs, all or none.
+    pub fn apply(specs: impl IntoIterator<Item = Spec>) -> Self {
+        Self::Apply(specs.into_iter().map(Into::into).collect())
+    }
 }
 
 /// A selection and what the selected instances are to do. It is evaluated when applied, so that it means the table

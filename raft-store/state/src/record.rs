@@ -1,9 +1,10 @@
 //! The rows of the table as types.
 
-use alloc::{collections::BTreeMap, string::String};
+use alloc::{collections::BTreeMap, string::String, sync::Arc};
+use core::ops::Deref;
 
 use minder_model::{ClusterId, Generation, Revision, Spec, Wanted};
-use minicbor::{CborLen, Decode, Encode};
+use minicbor::{CborLen, Decode, Decoder, Encode, Encoder, encode::Write};
 
 /// The cluster itself.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, CborLen)]
@@ -15,6 +16,25 @@ pub struct ClusterRecord {
     /// When it was created, milliseconds since 1970.
     #[n(1)]
     pub created_at_ms: u64,
+    /// Where it comes from, when it was rebuilt.
+    #[n(40)]
+    pub rebuilt: Option<Rebuilt>,
+}
+
+/// A cluster that was rebuilt from a backup or from one surviving manager of another one.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, CborLen)]
+#[cbor(map)]
+pub struct Rebuilt {
+    /// The cluster before.
+    #[n(0)]
+    pub predecessor: ClusterId,
+    /// The last of its writes that this cluster has.
+    #[n(1)]
+    pub revision: Revision,
+    /// Every revision that this cluster gives lies above this one, and every one that its predecessor can have given
+    /// lies below it. What a host holds from there is older than what this cluster assigns, whatever that is.
+    #[n(2)]
+    pub since: Revision,
 }
 
 /// A machine that announced itself.
@@ -53,7 +73,7 @@ impl HostRecord {
 pub struct ProcessRecord {
     /// How and where it is to run.
     #[n(0)]
-    pub spec: Spec,
+    pub spec: SharedSpec,
     /// Version of the spec, from 1.
     #[n(1)]
     pub generation: Generation,
@@ -72,4 +92,44 @@ pub struct ProcessRecord {
     /// Who changed it last.
     #[n(6)]
     pub changed_by: String,
+}
+
+/// A spec, which is large, as log entry, table and history share it. Stored as the spec itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SharedSpec(Arc<Spec>);
+
+impl From<Spec> for SharedSpec {
+    fn from(spec: Spec) -> Self {
+        Self(Arc::new(spec))
+    }
+}
+
+impl Deref for SharedSpec {
+    type Target = Spec;
+
+    fn deref(&self) -> &Spec {
+        &self.0
+    }
+}
+
+impl<C> Encode<C> for SharedSpec {
+    fn encode<W: Write>(
+        &self,
+        encoder: &mut Encoder<W>,
+        context: &mut C,
+    ) -> Result<(), minicbor::encode::Error<W::Error>> {
+        self.0.encode(encoder, context)
+    }
+}
+
+impl<'b, C> Decode<'b, C> for SharedSpec {
+    fn decode(decoder: &mut Decoder<'b>, context: &mut C) -> Result<Self, minicbor::decode::Error> {
+        Spec::decode(decoder, context).map(Self::from)
+    }
+}
+
+impl<C> CborLen<C> for SharedSpec {
+    fn cbor_len(&self, context: &mut C) -> usize {
+        self.0.cbor_len(context)
+    }
 }

@@ -9,9 +9,10 @@ use minder_model::{
 use rpds::{RedBlackTreeMapSync, RedBlackTreeSetSync};
 
 use crate::{
-    hash::StateHash,
+    hash::{RowHash, StateHash},
     record::{ClusterRecord, HostRecord, ProcessRecord},
     reply::Reply,
+    requests::Requests,
     row::{Key, RowError, decode},
 };
 
@@ -20,15 +21,26 @@ use crate::{
 pub struct State {
     pub(crate) cluster: Option<ClusterRecord>,
     pub(crate) hosts: RedBlackTreeMapSync<HostName, Arc<HostRecord>>,
-    pub(crate) processes: RedBlackTreeMapSync<ProcessName, Arc<ProcessRecord>>,
+    pub(crate) processes: RedBlackTreeMapSync<ProcessName, Hashed<ProcessRecord>>,
     pub(crate) run_specs: RedBlackTreeMapSync<Digest, StoredRunSpec>,
     pub(crate) slices: RedBlackTreeMapSync<HostName, Slice>,
-    pub(crate) requests: RedBlackTreeMapSync<RequestId, Arc<Reply>>,
-    /// Derived: which request to forget first.
-    pub(crate) request_order: RedBlackTreeMapSync<Revision, RequestId>,
+    pub(crate) requests: Requests,
     /// Derived: the hosts each process has instances on.
     pub(crate) placements: RedBlackTreeMapSync<ProcessName, RedBlackTreeSetSync<HostName>>,
     pub(crate) hash: StateHash,
+}
+
+/// What a row holds, shared, and the row's hash, so that whoever replaces it need not encode it once more.
+#[derive(Debug)]
+pub(crate) struct Hashed<T: ?Sized> {
+    pub(crate) record: Arc<T>,
+    pub(crate) hash: RowHash,
+}
+
+impl<T: ?Sized> Clone for Hashed<T> {
+    fn clone(&self) -> Self {
+        Self { record: self.record.clone(), hash: self.hash }
+    }
 }
 
 /// What one host should run.
@@ -63,12 +75,12 @@ impl State {
 
     /// A declared process.
     pub fn process(&self, process: &ProcessName) -> Option<&ProcessRecord> {
-        self.processes.get(process).map(Arc::as_ref)
+        self.processes.get(process).map(|stored| stored.record.as_ref())
     }
 
     /// Every process, by name.
     pub fn processes(&self) -> impl Iterator<Item = (&ProcessName, &ProcessRecord)> {
-        self.processes.iter().map(|(name, record)| (name, record.as_ref()))
+        self.processes.iter().map(|(name, stored)| (name, stored.record.as_ref()))
     }
 
     /// The hosts a process has instances on, by name.
@@ -101,9 +113,10 @@ impl State {
         self.slices.get(host)?.items.get(key)
     }
 
-    /// Log index at which this host's slice last changed; 0 when it never did.
+    /// Log index at which this host's slice last changed; 0 when it never did. A rebuilt cluster assigns everything anew.
     pub fn assignment_revision(&self, host: &HostName) -> Revision {
-        self.slices.get(host).map_or(Revision::ZERO, |slice| slice.revision)
+        let changed = self.slices.get(host).map_or(Revision::ZERO, |slice| slice.revision);
+        changed.max(self.rebuilt_at())
     }
 
     /// Everything this host should run.
@@ -123,8 +136,9 @@ impl State {
     }
 
     /// The answer that a request got, if it is still remembered.
-    pub fn remembered(&self, request: &RequestId) -> Option<&Reply> {
-        self.requests.get(request).map(Arc::as_ref)
+    pub fn remembered(&self, request: &RequestId) -> Option<Reply> {
+        // What is in there was encoded here, or decoded when it was loaded.
+        self.requests.get(request).and_then(|answer| minicbor::decode(answer).ok())
     }
 
     /// Running hash over all rows.
@@ -132,15 +146,24 @@ impl State {
         self.hash
     }
 
-    /// Every row, in order of keys, lazily.
+    /// The instances of a process on a host.
+    pub(crate) fn keys_of(&self, process: &ProcessName, host: &HostName) -> impl Iterator<Item = &InstanceKey> {
+        let first = InstanceKey::new(process.clone(), 0);
+        let last = InstanceKey::new(process.clone(), u32::MAX);
+        self.slices
+            .get(host)
+            .into_iter()
+            .flat_map(move |slice| slice.items.range(first.clone()..=last.clone()))
+            .map(|(key, _)| key)
+    }
+
+    /// Every row, table by table, lazily.
     pub fn rows(&self) -> impl Iterator<Item = (Vec<u8>, Vec<u8>)> + '_ {
         let cluster = self.cluster.iter().map(|record| (Key::Cluster.to_bytes(), encode(record)));
         let hosts =
             self.hosts.iter().map(|(host, record)| (Key::Host(host.clone()).to_bytes(), encode(record.as_ref())));
-        let processes = self
-            .processes
-            .iter()
-            .map(|(process, record)| (Key::Process(process.clone()).to_bytes(), encode(record.as_ref())));
+        let processes =
+            self.processes().map(|(process, record)| (Key::Process(process.clone()).to_bytes(), encode(record)));
         let run_specs =
             self.run_specs.iter().map(|(digest, stored)| (Key::RunSpec(*digest).to_bytes(), stored.bytes.to_vec()));
         let items = self.slices.iter().flat_map(|(host, slice)| {
@@ -150,19 +173,20 @@ impl State {
         });
         let slices =
             self.slices.iter().map(|(host, slice)| (Key::Slice(host.clone()).to_bytes(), encode(&slice.revision)));
-        let requests = self
-            .requests
-            .iter()
-            .map(|(request, reply)| (Key::Request(request.clone()).to_bytes(), encode(reply.as_ref())));
+        let requests =
+            self.requests.iter().map(|(request, answer)| (Key::Request(request.clone()).to_bytes(), answer.to_vec()));
         cluster.chain(hosts).chain(processes).chain(run_specs).chain(items).chain(slices).chain(requests)
     }
 
     /// Adds one stored row. Rows may come in any order; a row that is there already is an error.
     pub fn load_row(&mut self, key_bytes: &[u8], value: &[u8]) -> Result<(), RowError> {
+        let hash = RowHash::of(key_bytes, value);
         match Key::from_bytes(key_bytes)? {
             Key::Cluster => self.cluster = Some(decode(key_bytes, value)?),
             Key::Host(host) => self.hosts.insert_mut(host, Arc::new(decode(key_bytes, value)?)),
-            Key::Process(process) => self.processes.insert_mut(process, Arc::new(decode(key_bytes, value)?)),
+            Key::Process(process) => {
+                self.processes.insert_mut(process, Hashed { record: Arc::new(decode(key_bytes, value)?), hash });
+            }
             Key::RunSpec(digest) => {
                 if Digest::of(value) != digest {
                     return Err(RowError::new(key_bytes, "a run spec that does not have its digest"));
@@ -182,11 +206,10 @@ impl State {
             }
             Key::Request(request) => {
                 let reply: Reply = decode(key_bytes, value)?;
-                self.request_order.insert_mut(reply.revision, request.clone());
-                self.requests.insert_mut(request, Arc::new(reply));
+                self.requests.insert(request, reply.revision, Hashed { record: value.into(), hash });
             }
         }
-        self.hash.add(key_bytes, value);
+        self.hash.add(hash);
         Ok(())
     }
 

@@ -5,12 +5,14 @@ use alloc::{collections::BTreeSet, sync::Arc, vec::Vec};
 use minder_model::{
     HostName, InstanceKey, Item, ProcessName, REQUESTS_REMEMBERED_MAX, RequestId, Revision, RunSpec, encode,
 };
+use minicbor::{CborLen, Encode};
 
 use crate::{
+    hash::RowHash,
     record::{ClusterRecord, HostRecord, ProcessRecord},
     reply::Reply,
     row::{Key, RowChange},
-    state::{State, StoredRunSpec},
+    state::{Hashed, State, StoredRunSpec},
 };
 
 /// What a proposal did.
@@ -66,7 +68,8 @@ impl<'a> Writer<'a> {
             let before = self.state.slices.get(&host).map(|slice| slice.revision).filter(|revision| revision.0 > 0);
             let index = self.index;
             self.state.edit_slice(&host, |slice| slice.revision = index);
-            self.row(Key::Slice(host), before.map(|revision| encode(&revision)), Some(encode(&index)));
+            let key = Key::Slice(host);
+            self.put_row(&key, before.map(|revision| hash_of(&key, &revision)), encode(&index));
         }
         let changes = self.noted.iter().map(|noted| self.change(noted)).collect();
         Applied { reply, rows: self.rows, changes, touched: self.touched }
@@ -86,36 +89,39 @@ impl<'a> Writer<'a> {
     }
 
     pub(crate) fn put_cluster(&mut self, record: ClusterRecord) {
-        let before = self.state.cluster.as_ref().map(encode);
-        self.row(Key::Cluster, before, Some(encode(&record)));
+        let before = self.state.cluster.as_ref().map(|before| hash_of(&Key::Cluster, before));
+        self.put_row(&Key::Cluster, before, encode(&record));
         self.state.cluster = Some(record);
     }
 
     pub(crate) fn put_host(&mut self, host: &HostName, record: HostRecord) {
-        let before = self.state.host(host).map(encode);
-        self.row(Key::Host(host.clone()), before, Some(encode(&record)));
+        let key = Key::Host(host.clone());
+        let before = self.state.host(host).map(|before| hash_of(&key, before));
+        self.put_row(&key, before, encode(&record));
         self.state.hosts.insert_mut(host.clone(), Arc::new(record));
         self.noted.push(Noted::Host(host.clone()));
     }
 
     pub(crate) fn delete_host(&mut self, host: &HostName) {
-        let before = self.state.host(host).map(encode);
-        self.row(Key::Host(host.clone()), before, None);
+        let Some(before) = self.state.host(host) else { return };
+        let key = Key::Host(host.clone());
+        let before = hash_of(&key, before);
+        self.delete_row(&key, before);
         self.state.hosts.remove_mut(host);
         self.noted.push(Noted::Host(host.clone()));
     }
 
-    /// Writes a process in the place of `before`, which is what the state has under its name.
-    pub(crate) fn put_process(&mut self, before: Option<&ProcessRecord>, record: Arc<ProcessRecord>) {
-        let name = record.spec.name.clone();
-        self.row(Key::Process(name.clone()), before.map(encode), Some(encode(&*record)));
-        self.state.processes.insert_mut(name, record.clone());
+    pub(crate) fn put_process(&mut self, record: Arc<ProcessRecord>) {
+        let name = &record.spec.name;
+        let before = self.state.processes.get(name).map(|before| before.hash);
+        let hash = self.put_row(&Key::Process(name.clone()), before, encode(&*record));
+        self.state.processes.insert_mut(name.clone(), Hashed { record: record.clone(), hash });
         self.noted.push(Noted::Process(record));
     }
 
     pub(crate) fn delete_process(&mut self, name: &ProcessName) {
-        let before = self.state.process(name).map(encode);
-        self.row(Key::Process(name.clone()), before, None);
+        let Some(before) = self.state.processes.get(name).map(|before| before.hash) else { return };
+        self.delete_row(&Key::Process(name.clone()), before);
         self.state.processes.remove_mut(name);
         self.noted.push(Noted::ProcessGone(name.clone()));
     }
@@ -132,7 +138,8 @@ impl<'a> Writer<'a> {
                 self.release_run_spec(&before);
             }
         }
-        self.row(Key::Item(host.clone(), key.clone()), before.map(|before| encode(&before)), Some(encode(&item)));
+        let row = Key::Item(host.clone(), key.clone());
+        self.put_row(&row, before.map(|before| hash_of(&row, &before)), encode(&item));
         self.state.place(&key.process, host);
         self.state.edit_slice(host, |slice| slice.items.insert_mut(key.clone(), item));
         self.touched.insert(host.clone());
@@ -140,13 +147,13 @@ impl<'a> Writer<'a> {
 
     pub(crate) fn delete_item(&mut self, host: &HostName, key: &InstanceKey) {
         let Some(before) = self.state.item(host, key).copied() else { return };
-        self.row(Key::Item(host.clone(), key.clone()), Some(encode(&before)), None);
+        let row = Key::Item(host.clone(), key.clone());
+        self.delete_row(&row, hash_of(&row, &before));
         self.state.edit_slice(host, |slice| {
             slice.items.remove_mut(key);
         });
         self.release_run_spec(&before);
-        let left = self.state.items(host).any(|(other, _)| other.process == key.process);
-        if !left {
+        if self.state.keys_of(&key.process, host).next().is_none() {
             self.state.unplace(&key.process, host);
         }
         self.touched.insert(host.clone());
@@ -154,19 +161,15 @@ impl<'a> Writer<'a> {
 
     /// Remembers the answer to a request and forgets the oldest one beyond the bound.
     pub(crate) fn remember(&mut self, request: &RequestId, reply: &Reply) {
-        self.row(Key::Request(request.clone()), None, Some(encode(reply)));
-        self.state.requests.insert_mut(request.clone(), Arc::new(reply.clone()));
-        self.state.request_order.insert_mut(reply.revision, request.clone());
-        if self.state.requests.size() <= REQUESTS_REMEMBERED_MAX {
-            return;
+        let stored = encode(reply);
+        let record: Arc<[u8]> = stored.as_slice().into();
+        let hash = self.put_row(&Key::Request(request.clone()), None, stored);
+        self.state.requests.insert(request.clone(), reply.revision, Hashed { record, hash });
+        if self.state.requests.len() > REQUESTS_REMEMBERED_MAX
+            && let Some((oldest, hash)) = self.state.requests.forget_oldest()
+        {
+            self.delete_row(&Key::Request(oldest), hash);
         }
-        let Some((revision, oldest)) = self.state.request_order.first().map(|(at, id)| (*at, id.clone())) else {
-            return;
-        };
-        let before = self.state.remembered(&oldest).map(encode);
-        self.row(Key::Request(oldest.clone()), before, None);
-        self.state.request_order.remove_mut(&revision);
-        self.state.requests.remove_mut(&oldest);
     }
 
     fn use_run_spec(&mut self, item: &Item, run_spec: Option<&RunSpec>) {
@@ -174,7 +177,7 @@ impl<'a> Writer<'a> {
             return;
         }
         let bytes = run_spec.map(RunSpec::to_bytes).unwrap_or_default();
-        self.row(Key::RunSpec(item.spec), None, Some(bytes.clone()));
+        self.put_row(&Key::RunSpec(item.spec), None, bytes.clone());
         self.state.run_specs.insert_mut(item.spec, StoredRunSpec { bytes: bytes.into(), uses: 1 });
     }
 
@@ -182,19 +185,32 @@ impl<'a> Writer<'a> {
         if self.state.count_run_spec(item.spec, -1) > 0 {
             return;
         }
-        let before = self.state.run_spec_bytes(&item.spec).map(|bytes| bytes.to_vec());
-        self.row(Key::RunSpec(item.spec), before, None);
+        let key = Key::RunSpec(item.spec);
+        if let Some(bytes) = self.state.run_spec_bytes(&item.spec) {
+            self.delete_row(&key, RowHash::of(&key.to_bytes(), &bytes));
+        }
         self.state.run_specs.remove_mut(&item.spec);
     }
 
-    fn row(&mut self, key: Key, before: Option<Vec<u8>>, after: Option<Vec<u8>>) {
+    /// Writes a row in the place of the one with the hash `before`; gives its own.
+    fn put_row(&mut self, key: &Key, before: Option<RowHash>, value: Vec<u8>) -> RowHash {
         let key = key.to_bytes();
+        let hash = RowHash::of(&key, &value);
         if let Some(before) = before {
-            self.state.hash.remove(&key, &before);
+            self.state.hash.remove(before);
         }
-        if let Some(after) = &after {
-            self.state.hash.add(&key, after);
-        }
-        self.rows.push(RowChange { key, value: after });
+        self.state.hash.add(hash);
+        self.rows.push(RowChange { key, value: Some(value) });
+        hash
     }
+
+    fn delete_row(&mut self, key: &Key, before: RowHash) {
+        self.state.hash.remove(before);
+        self.rows.push(RowChange { key: key.to_bytes(), value: None });
+    }
+}
+
+/// The hash of a row that is small enough to be made again instead of kept.
+fn hash_of<T: Encode<()> + CborLen<()>>(key: &Key, record: &T) -> RowHash {
+    RowHash::of(&key.to_bytes(), &encode(record))
 }

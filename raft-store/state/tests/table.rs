@@ -85,15 +85,15 @@ fn kinds(applied: &Applied) -> Vec<ProcessChangeKind> {
 #[test]
 fn a_spec_is_created_changed_left_alone_and_deleted() {
     let mut table = Table::default();
-    let first = table.write(Command::Apply(vec![spec("app", &["h1", "h2"])]));
+    let first = table.write(Command::apply([spec("app", &["h1", "h2"])]));
     assert_eq!(kinds(&first), [ProcessChangeKind::Created]);
     assert_eq!(first.touched.len(), 2);
-    let again = table.write(Command::Apply(vec![spec("app", &["h1", "h2"])]));
+    let again = table.write(Command::apply([spec("app", &["h1", "h2"])]));
     assert_eq!(kinds(&again), [ProcessChangeKind::Unchanged]);
     assert!(again.touched.is_empty() && again.changes.is_empty());
     let mut changed = spec("app", &["h1", "h2"]);
     changed.args = vec!["9".into()];
-    assert_eq!(kinds(&table.write(Command::Apply(vec![changed]))), [ProcessChangeKind::Changed]);
+    assert_eq!(kinds(&table.write(Command::apply([changed]))), [ProcessChangeKind::Changed]);
     assert_eq!(table.state.process(&process("app")).unwrap().generation, Generation(2));
     let gone = table.write(Command::Delete(vec![process("app")]));
     assert_eq!(kinds(&gone), [ProcessChangeKind::Deleted]);
@@ -105,9 +105,9 @@ fn a_spec_is_created_changed_left_alone_and_deleted() {
 #[test]
 fn a_changed_placement_touches_only_the_hosts_it_concerns() {
     let mut table = Table::default();
-    table.write(Command::Apply(vec![spec("app", &["h1", "h2"])]));
+    table.write(Command::apply([spec("app", &["h1", "h2"])]));
     let before = table.state.assignment_revision(&host("h1"));
-    let moved = table.write(Command::Apply(vec![spec("app", &["h1", "h3"])]));
+    let moved = table.write(Command::apply([spec("app", &["h1", "h3"])]));
     assert_eq!(moved.touched, [host("h2"), host("h3")].into());
     assert_eq!(table.state.assignment_revision(&host("h1")), before);
     assert!(table.keys("h2").is_empty());
@@ -122,14 +122,14 @@ fn instances_and_overrides_are_placed_per_host() {
     app.overrides.entry(host("h2")).or_default().instances = Some(1);
     app.overrides.entry(host("h3")).or_default().instances = Some(0);
     app.overrides.entry(host("h2")).or_default().args = Some(vec!["other".into()]);
-    table.write(Command::Apply(vec![app.clone()]));
+    table.write(Command::apply([app.clone()]));
     assert_eq!(table.keys("h1"), ["app", "app:2", "app:3"]);
     assert_eq!(table.keys("h2"), ["app"]);
     assert!(table.keys("h3").is_empty());
     let digests: Vec<Digest> = ["h1", "h2"].map(|name| table.state.items(&host(name)).next().unwrap().1.spec).to_vec();
     assert_ne!(digests[0], digests[1]);
     app.instances = 1;
-    table.write(Command::Apply(vec![app]));
+    table.write(Command::apply([app]));
     assert_eq!(table.keys("h1"), ["app"]);
 }
 
@@ -140,7 +140,7 @@ fn selectors_follow_labels() {
     app.selector = BTreeMap::from([("role".into(), "web".into())]);
     table.write(register("h1", &[("role", "web")]));
     table.write(register("h2", &[("role", "db")]));
-    table.write(Command::Apply(vec![app]));
+    table.write(Command::apply([app]));
     assert_eq!((table.keys("h1").len(), table.keys("h2").len()), (1, 0));
     table.write(Command::LabelHost(host("h2"), [("role".to_string(), Some("web".to_string()))].into()));
     assert_eq!(table.keys("h2"), ["app"]);
@@ -158,7 +158,7 @@ fn selectors_follow_labels() {
 #[test]
 fn orders_reach_what_they_select_and_nothing_else() {
     let mut table = Table::default();
-    table.write(Command::Apply(vec![spec("a", &["h1", "h2"]), spec("b", &["h1"])]));
+    table.write(Command::apply([spec("a", &["h1", "h2"]), spec("b", &["h1"])]));
     table.write(order(&["a@h1"], OrderKind::Stop));
     assert_eq!(table.wanted("h1", "a"), Wanted::Stopped);
     assert_eq!(table.wanted("h2", "a"), Wanted::Running);
@@ -167,7 +167,7 @@ fn orders_reach_what_they_select_and_nothing_else() {
     assert_eq!(table.state.process(&process("a")).unwrap().wanted, Wanted::Stopped);
     let mut changed = spec("a", &["h1", "h2"]);
     changed.args = vec!["1".into()];
-    table.write(Command::Apply(vec![changed]));
+    table.write(Command::apply([changed]));
     assert_eq!(table.wanted("h1", "a"), Wanted::Stopped, "a changed spec does not start what was stopped");
     let restart = table.write(order(&["*@h1"], OrderKind::Restart));
     assert!(matches!(restart.reply.outcome, Outcome::Instances(2, _)));
@@ -183,7 +183,7 @@ fn orders_reach_what_they_select_and_nothing_else() {
 #[test]
 fn expected_revisions_guard_every_process_touched() {
     let mut table = Table::default();
-    let create = Command::Apply(vec![spec("a", &["h"])]);
+    let create = Command::apply([spec("a", &["h"])]);
     let created = table.propose("x1", Expect::Revision(Revision::ZERO), create.clone());
     let again = table.propose("x2", Expect::Revision(Revision::ZERO), create);
     assert_eq!(
@@ -199,9 +199,9 @@ fn expected_revisions_guard_every_process_touched() {
 #[test]
 fn a_repeated_request_gets_the_first_answer_and_changes_nothing() {
     let mut table = Table::default();
-    let first = table.propose("same", Expect::Anything, Command::Apply(vec![spec("a", &["h"])]));
+    let first = table.propose("same", Expect::Anything, Command::apply([spec("a", &["h"])]));
     let hash = table.state.hash();
-    let second = table.propose("same", Expect::Anything, Command::Apply(vec![spec("a", &["h"])]));
+    let second = table.propose("same", Expect::Anything, Command::apply([spec("a", &["h"])]));
     assert_eq!(second.reply, first.reply);
     assert!(second.rows.is_empty() && second.changes.is_empty() && second.touched.is_empty());
     assert_eq!(table.state.hash(), hash);
@@ -224,10 +224,10 @@ fn limits_are_named() {
     many.instances = 1_000;
     for name in ["a", "b", "c", "d", "e"] {
         many.name = process(name);
-        table.write(Command::Apply(vec![many.clone()]));
+        table.write(Command::apply([many.clone()]));
     }
     many.name = process("f");
-    match table.refusal(Command::Apply(vec![many])) {
+    match table.refusal(Command::apply([many])) {
         Refusal::LimitExceeded(text) => assert!(text.contains("h would have 6000 instances, the limit is 5000")),
         other => panic!("{other:?}"),
     }
@@ -248,7 +248,7 @@ fn commands() -> impl Strategy<Value = Command> {
                 }
                 spec.instances = instances;
                 spec.args = vec![arg.to_string()];
-                Command::Apply(vec![spec])
+                Command::apply([spec])
             }),
         1 => name.clone().prop_map(|name| Command::Delete(vec![process(name)])),
         3 => (name, host_name.clone(), kind).prop_map(|(name, host, kind)| order(&[&format!("{name}@{host}")], kind)),

@@ -36,7 +36,7 @@ pub fn entry(term: u64, index: u64) -> Entry {
         time_ms: index,
         actor: "test".into(),
         expect: Expect::Anything,
-        command: Command::Apply(vec![spec]),
+        command: Command::apply([spec]),
     };
     Entry { log_id: log_id(term, index), payload: EntryPayload::Normal(proposal.into()) }
 }

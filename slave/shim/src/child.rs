@@ -271,6 +271,7 @@ impl Prepared {
                 check(libc::setrlimit(*resource as _, &raw const limit)).map_err(failed)?;
             }
             if let Some(account) = &self.account {
+                account.give_output();
                 account.take()?;
             }
             if launch.no_new_privileges {

@@ -18,7 +18,7 @@ use std::{
 };
 
 use minder_shim::{
-    bundle, exit as code,
+    bundle, exit as code, fail_point,
     launch::Launch,
     outcome::{OUTPUT_BYTES_MAX, Outcome},
     tree,
@@ -47,6 +47,7 @@ pub fn run(hook: Option<OsString>, mut args: impl Iterator<Item = OsString>) -> 
     };
     // Held until this process ends, and with it everything the hook began.
     let _lock = hook.as_ref().map(|_| hold(&Path::new(&folder).join(bundle::HOOK_LOCK)));
+    fail_point!("shim-hook-lock-held");
     // The slave may have gone while this waited, or before it began.
     if slave_is_gone() {
         exit(0);
@@ -72,6 +73,7 @@ pub fn run(hook: Option<OsString>, mut args: impl Iterator<Item = OsString>) -> 
         |failed| (Outcome::Failed(failed.step, failed.errno), failed.detail),
         |command| command.until_over(timeout),
     );
+    fail_point!("shim-hook-run");
     end_all();
     let mut answer = outcome.line().into_bytes();
     answer.extend(output);

@@ -6,6 +6,7 @@
 
 mod bytes;
 pub mod env_file;
+pub mod fail_point;
 pub mod identity;
 pub mod launch;
 pub mod outcome;

@@ -29,7 +29,7 @@ use std::{
     process::exit,
 };
 
-use minder_shim::{bundle, exit as code, launch::Launch};
+use minder_shim::{bundle, exit as code, fail_point, launch::Launch};
 
 use crate::title::Title;
 
@@ -77,12 +77,14 @@ fn supervise(folder: &Path, slave: Option<UnixStream>) -> ! {
     if unsafe { libc::flock(lock.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } != 0 {
         exit(code::LOCKED);
     }
+    fail_point!("shim-lock-taken");
     // Read under the lock: a slave that finds an incarnation without a shim takes the lock and removes this file, so that
     // a shim which is late by any amount starts nothing.
     let Ok(launch) = std::fs::read(bundle::LAUNCH).map_err(drop).and_then(|bytes| Launch::decode(&bytes).map_err(drop))
     else {
         exit(code::LAUNCH);
     };
+    fail_point!("shim-launch-read");
     sys::detach();
     sys::become_reaper();
     match shim::Shim::prepare(launch, slave) {

@@ -6,7 +6,7 @@ use std::{
     io::{self, Read},
     os::{
         fd::{AsRawFd, OwnedFd},
-        unix::{ffi::OsStrExt, net::UnixStream},
+        unix::{ffi::OsStrExt, fs::MetadataExt, net::UnixStream},
     },
     path::{Path, PathBuf},
     process::exit,
@@ -14,7 +14,7 @@ use std::{
 };
 
 use minder_shim::{
-    bundle, identity,
+    bundle, fail_point, identity,
     launch::Launch,
     output::{Output, Tail},
     protocol::{Request, Scope},
@@ -41,6 +41,8 @@ const DAEMON_INTERVAL: Duration = Duration::from_millis(20);
 const BLOCKED_INTERVAL: Duration = Duration::from_millis(200);
 /// An ended incarnation whose slave never comes leaves its record on disk and goes.
 const UNCLAIMED: Duration = Duration::from_secs(24 * 60 * 60);
+/// And looks this often whether that record is still there, besides when a slave goes.
+const CLAIMED_INTERVAL: Duration = Duration::from_secs(60);
 /// One read of a pipe takes what a default pipe holds, and more of a larger one. Memory of this size comes in pages that
 /// cost nothing until a program really writes that much at once; half of it would still be cut from the heap, and touched.
 const READ_BYTES: usize = 256 * 1024;
@@ -93,6 +95,7 @@ impl Shim {
     pub fn prepare(launch: Launch, slave: Option<UnixStream>) -> io::Result<Self> {
         // A bundle that has a record was used before. What that says must not be lost, and nothing starts twice.
         let record_file = OpenOptions::new().read(true).write(true).create_new(true).open(bundle::RECORD)?;
+        fail_point!("shim-record-made");
         sys::make_blocks(&record_file, FILE_BYTES)?;
         let own = std::process::id();
         let record = Record {
@@ -123,7 +126,9 @@ impl Shim {
             changed: false,
         };
         shim.note();
+        fail_point!("shim-listening");
         shim.prepared = Some(shim.open_logs().and_then(|()| Prepared::new(&shim.launch)));
+        fail_point!("shim-logs-opened");
         Ok(shim)
     }
 
@@ -143,10 +148,15 @@ impl Shim {
             self.look_for_daemon();
             self.keep_killing();
             self.finish();
-            if self.ended_at.is_some_and(|at| at.elapsed() >= UNCLAIMED) {
+            if self.ended_at.is_some_and(|at| at.elapsed() >= UNCLAIMED || self.is_claimed()) {
                 exit(0);
             }
         }
+    }
+
+    /// The slave took note of the end and removed the bundle, but died before it could say so.
+    fn is_claimed(&self) -> bool {
+        self.record_file.metadata().is_ok_and(|record| record.nlink() == 0)
     }
 
     fn start(&mut self, place: Place) {
@@ -165,11 +175,14 @@ impl Shim {
                 self.start_failed(failed.step, failed.errno);
             }
             Ok(mut child) => {
+                fail_point!("shim-child-made");
                 // On record first: whatever happens to this process now, nothing runs that nobody knows of.
                 self.take_main(child.pid as u32);
                 self.note();
+                fail_point!("shim-identity-recorded");
                 // A child that is dead already is reaped in a moment.
                 let _ = child.let_go();
+                fail_point!("shim-program-let-go");
                 let last = self.logs.len() - 1;
                 for (pipe, log) in [(Some(child.stdout), 0), (child.stderr, last)] {
                     if let Some(pipe) = pipe
@@ -196,6 +209,7 @@ impl Shim {
         self.prepared = None;
         match outcome {
             Ok(()) => {
+                fail_point!("shim-program-executed");
                 self.record.stage = Stage::Running;
                 let timeout = self.launch.daemon.as_ref().map(|daemon| Duration::from_millis(daemon.launch_timeout_ms));
                 self.daemon_deadline = timeout.map(|timeout| Instant::now() + timeout);
@@ -269,7 +283,7 @@ impl Shim {
 
     fn timeout_ms(&self) -> i32 {
         let mut timeout = match self.ended_at {
-            Some(at) => UNCLAIMED.saturating_sub(at.elapsed()) + Duration::from_millis(1),
+            Some(_) => CLAIMED_INTERVAL,
             None => Duration::from_secs(3_600),
         };
         if self.killing {
@@ -318,9 +332,19 @@ impl Shim {
         for request in self.socket.requests() {
             match request {
                 Request::Hello { .. } => self.socket.tell(&self.record),
-                Request::Signal { signal, scope } => self.signal(signal, scope),
-                Request::KillTree => self.killing = self.ended_at.is_none(),
-                Request::Release if self.ended_at.is_some() => exit(0),
+                Request::Signal { signal, scope } => {
+                    fail_point!("shim-told-to-signal");
+                    self.signal(signal, scope);
+                    fail_point!("shim-signalled");
+                }
+                Request::KillTree => {
+                    fail_point!("shim-told-to-kill");
+                    self.killing = self.ended_at.is_none();
+                }
+                Request::Release if self.ended_at.is_some() => {
+                    fail_point!("shim-released");
+                    exit(0)
+                }
                 // The end has not come yet, so it cannot have been taken note of.
                 Request::Release => {}
             }
@@ -376,6 +400,7 @@ impl Shim {
             return;
         }
         let end = end_of(reaped.status);
+        fail_point!("shim-main-reaped");
         if self.daemon_deadline.is_some() && !self.launcher_ended && end == End::Code(0) {
             self.launcher_ended = true;
             return;
@@ -388,6 +413,10 @@ impl Shim {
             self.daemon_deadline = Some(until);
             return;
         }
+        if let Some(pid) = self.heir() {
+            self.take_main(pid);
+            return self.changed = true;
+        }
         self.record.end = end;
         self.record.memory_peak_bytes = reaped.memory_peak_bytes;
         self.record.ended_at_ms = sys::wall_ms();
@@ -396,6 +425,13 @@ impl Shim {
         // What the main process leaves behind must not meet the next incarnation.
         self.killing = true;
         self.changed = true;
+    }
+
+    /// The process that a daemon has written into its pid file in place of itself, as nginx does when it changes to a new
+    /// program while it serves. What was its child is one here now that it has ended.
+    fn heir(&self) -> Option<u32> {
+        let daemon = self.launch.daemon.as_ref().filter(|_| self.launcher_ended && !self.killing)?;
+        pid_in(&daemon.pid_file).filter(|pid| tree::is_child(self.record.shim_pid, *pid))
     }
 
     /// After a daemon's launcher has ended well: the pid file's process, or the oldest one that stayed.
@@ -449,6 +485,7 @@ impl Shim {
         let cgroup = Path::new(OsStr::from_bytes(&self.launch.cgroup));
         if !self.tree_gone {
             tree::kill(self.record.shim_pid, cgroup);
+            fail_point!("shim-tree-killed");
         } else if tree::is_populated(cgroup) {
             // Somebody else has put them there.
             tree::kill_cgroup(cgroup);
@@ -460,10 +497,12 @@ impl Shim {
         if self.record.stage != Stage::Draining || !self.tree_gone {
             return;
         }
+        fail_point!("shim-tree-empty");
         for at in 0..self.streams.len() {
             self.drain(at);
         }
         self.leave_output();
+        fail_point!("shim-output-left");
         self.killing = false;
         self.record.dropped_bytes = self.logs.iter().map(|log| log.dropped).sum();
         self.record.stage = if self.record.failed_step == Step::None { Stage::Ended } else { Stage::StartFailed };
@@ -514,10 +553,17 @@ impl Shim {
     /// Writes the record and tells the slave what has changed in this turn of the loop: one that sees the whole tree end
     /// says so once.
     fn tell(&mut self) {
-        if std::mem::take(&mut self.changed) {
-            self.note();
-            self.socket.tell(&self.record);
+        if !std::mem::take(&mut self.changed) {
+            return;
         }
+        self.note();
+        match self.record.stage {
+            Stage::Running => fail_point!("shim-running-recorded"),
+            Stage::Draining => fail_point!("shim-exit-recorded"),
+            Stage::Ended | Stage::StartFailed => fail_point!("shim-end-recorded"),
+            Stage::Preparing => {}
+        }
+        self.socket.tell(&self.record);
     }
 }
 

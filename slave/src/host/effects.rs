@@ -3,7 +3,10 @@
 use std::{io, os::unix::net::UnixStream};
 
 use minder_model::{Generation, Incarnation, InstanceKey, RunSpec, Signal, Spec, StartFailure, StopScope};
-use minder_shim::protocol::{Request, Scope};
+use minder_shim::{
+    fail_point,
+    protocol::{Request, Scope},
+};
 use minder_supervisor::Effect;
 
 use super::{Host, Owed};
@@ -12,11 +15,14 @@ use crate::os::{
     hook,
     incarnation::{Attendant, News, What, let_go},
     launch::{Place, launch},
+    stray::StrayPlace,
 };
 
 /// A start that waits for the sync. Dropped, its shim ends without having started anything.
 pub(super) struct Start {
     attendant: Attendant,
+    /// What has to be ended before.
+    strays: Vec<StrayPlace>,
     files: Vec<RenderedFile>,
     /// Born already, where nothing has to come before.
     shim: Option<UnixStream>,
@@ -25,11 +31,13 @@ pub(super) struct Start {
 impl Start {
     /// The ledger is durable: lets it go.
     pub(super) fn begin(self) {
-        let Self { attendant, files, shim } = self;
+        fail_point!("intent-synced");
+        let Self { attendant, strays, files, shim } = self;
         if let Some(shim) = &shim {
             let_go(shim);
+            fail_point!("shim-let-go");
         }
-        tokio::spawn(attendant.start(files, shim));
+        tokio::spawn(attendant.start(strays, files, shim));
     }
 }
 
@@ -47,15 +55,21 @@ impl Host {
             }
             // So a stop begins.
             Effect::Signal { incarnation, signal, scope, then_continue: true } => {
+                fail_point!("stop-recorded");
                 let requests = [signal, Signal::CONT].map(|signal| signal_request(signal, scope));
                 self.ask_to_end(key, incarnation, requests.into());
             }
             Effect::Reload { incarnation } => self.reload(key, incarnation),
-            Effect::KillTree { incarnation } => self.request(key, incarnation, Request::KillTree),
+            Effect::KillTree { incarnation } => {
+                fail_point!("kill-due");
+                self.request(key, incarnation, Request::KillTree);
+            }
             Effect::Forget => {
+                fail_point!("removal-recorded");
                 self.units.remove(key);
                 self.changed.insert(key.clone());
                 self.folders.forget(key);
+                fail_point!("instance-forgotten");
             }
             // Done when the step gave them.
             Effect::Save | Effect::WakeAt(_) | Effect::Probe { .. } | Effect::Tell(_) => {}
@@ -115,7 +129,8 @@ impl Host {
             (launch, hook::all_filled(&spec.hooks, place), render(spec, place))
         });
         let resources = spec.resources.unwrap_or_default();
-        let waits = !files.is_empty() || hooks.pre_start.is_some();
+        let strays = self.strays_of(key, incarnation);
+        let waits = !strays.is_empty() || !files.is_empty() || hooks.pre_start.is_some();
         let (sender, attendant) = self.attendant(key, incarnation, leaf.clone(), hooks);
         let no_bundle = |error: io::Error| StartFailure {
             step: "bundle".into(),
@@ -127,13 +142,20 @@ impl Host {
             .bundle
             .create(&launch.encode())
             .map_err(no_bundle)
-            .and_then(|()| if waits { Ok(None) } else { self.nursery.birth(attendant.bundle.path()).map(Some) })
-            .and_then(|shim| self.cgroups.create(&leaf, &resources).map(|()| shim));
+            .and_then(|()| {
+                fail_point!("bundle-written");
+                if waits { Ok(None) } else { self.nursery.birth(attendant.bundle.path()).map(Some) }
+            })
+            .and_then(|shim| {
+                fail_point!("shim-born");
+                self.cgroups.create(&leaf, &resources).map(|()| shim)
+            });
+        fail_point!("cgroup-made");
         if let Some(unit) = self.units.get_mut(key) {
             unit.requests = Some(sender);
         }
         match prepared {
-            Ok(shim) => Some(Start { attendant, files, shim }),
+            Ok(shim) => Some(Start { attendant, strays, files, shim }),
             Err(failure) => {
                 let news = News { key: key.clone(), incarnation, what: What::NoShim(failure) };
                 let sender = self.news_sender.clone();

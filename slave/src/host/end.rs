@@ -11,7 +11,7 @@ use minder_supervisor::Ended;
 
 use crate::{
     clock::now,
-    os::{incarnation::Over, launch::resource},
+    os::{incarnation::Over, launch::resource_name},
 };
 
 /// What a shim's last record says; without one, or with one of before a reboot, what can honestly be said.
@@ -81,7 +81,12 @@ fn start_failure(step: Step, errno: i32, run_spec: Option<&RunSpec>, detail: &st
             format!("{}: {reason}; only a slave that runs as root starts processes as somebody else", step.word())
         }
         Step::EnvFiles if !detail.is_empty() => format!("env_files: {detail}"),
-        Step::Limit => format!("{}: {reason}", limit(detail, spec)),
+        Step::Limit => format!("{}: {reason}{}", limit(detail, spec), no_right(errno)),
+        Step::Nice => format!("nice{}: {reason}{}", said(spec.and_then(|spec| spec.nice)), no_right(errno)),
+        Step::OomScore => {
+            let score = said(spec.and_then(|spec| spec.oom_score_adjust));
+            format!("oom_score_adjust{score}: {reason}{}", no_right(errno))
+        }
         Step::Daemon if errno == libc::ETIMEDOUT => "the launcher did not end in time".into(),
         Step::Daemon => "the launcher ended and left no process behind".into(),
         _ => format!("{}: {reason}", step.word()),
@@ -91,10 +96,18 @@ fn start_failure(step: Step, errno: i32, run_spec: Option<&RunSpec>, detail: &st
 
 /// The limit whose number the shim has told.
 fn limit(number: &str, spec: Option<&Spec>) -> String {
-    let number: Option<u32> = number.parse().ok();
-    let mut limits = spec.into_iter().flat_map(|spec| &spec.limits);
-    match limits.find(|(name, _)| number.is_some() && resource(name) == number) {
-        Some((name, limit)) => format!("limits.{name} {limit}"),
-        None => Step::Limit.word().into(),
+    let Some(name) = resource_name(number) else { return Step::Limit.word().into() };
+    format!("limits.{name}{}", said(spec.and_then(|spec| spec.limits.get(name))))
+}
+
+fn said(value: Option<impl std::fmt::Display>) -> String {
+    value.map(|value| format!(" {value}")).unwrap_or_default()
+}
+
+/// What somebody who sees such a refusal wants to know.
+fn no_right(errno: i32) -> &'static str {
+    match errno {
+        libc::EPERM | libc::EACCES => "; the slave has no right to give more than it has itself",
+        _ => "",
     }
 }

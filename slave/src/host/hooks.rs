@@ -72,7 +72,7 @@ impl Host {
         let Some(unit) = self.units.get_mut(key) else { return };
         unit.reload = Some(AbortOnDropHandle::new(tokio::spawn(async move {
             let limit = Duration::from_millis(RELOAD_TIMEOUT_MS);
-            match hook::run(&shim, &bundle, "reload", &hook, limit).await {
+            match hook::run(&shim, &bundle, hook::RELOAD, &hook, limit).await {
                 Ok(()) => events.tell(&name, "reloaded".into()),
                 Err(message) => events.tell(&name, message),
             }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use minder_model::{InstanceKey, InstanceRef, InstanceStatus, Item, Selection};
+use minder_model::{ClusterId, InstanceKey, InstanceRef, InstanceStatus, Item, Resources, Selection};
 use minder_supervisor::{Event, LocalOrder, LocalRefusal};
 use tokio::sync::oneshot;
 
@@ -30,6 +30,23 @@ pub enum Local {
         /// Takes the answer.
         reply: oneshot::Sender<Ordered>,
     },
+    /// To belong to another cluster.
+    Accept {
+        /// Which one.
+        cluster: ClusterId,
+        /// The user who says it.
+        by: String,
+        /// Takes the answer.
+        reply: oneshot::Sender<Accepted>,
+    },
+}
+
+/// What a slave has left.
+pub struct Accepted {
+    /// The cluster it belonged to.
+    pub before: Option<ClusterId>,
+    /// Instances that go on.
+    pub instances: usize,
 }
 
 /// One instance, wanted and seen.
@@ -38,6 +55,8 @@ pub struct Listed {
     pub item: Option<Item>,
     /// How it looks.
     pub status: InstanceStatus,
+    /// What it asks for on this host.
+    pub resources: Option<Resources>,
 }
 
 /// What became of an order.
@@ -65,14 +84,31 @@ impl Host {
                 let ordered = self.order(order, &selection, &by, owed);
                 self.after_sync.push(Box::new(move || drop(reply.send(ordered))));
             }
+            Local::Accept { cluster, by, reply } => {
+                let accepted = self.accept(cluster, &by);
+                self.after_sync.push(Box::new(move || drop(reply.send(accepted))));
+            }
         }
+    }
+
+    /// Moves to another cluster and touches nothing that runs.
+    fn accept(&mut self, cluster: ClusterId, by: &str) -> Accepted {
+        let before = self.ledger.cluster().cloned();
+        if before.as_ref() != Some(&cluster) {
+            let from = before.as_ref().map_or_else(|| "no cluster".to_owned(), |before| format!("cluster {before}"));
+            self.events.tell_of_host(format!("moved from {from} to cluster {cluster} on the word of {by}"));
+        }
+        self.ledger.accept(cluster);
+        Accepted { before, instances: self.units.len() }
     }
 
     fn list(&self, selection: &Selection) -> Vec<Listed> {
         let items = &self.ledger.assignment().items;
         let listed = |key: &InstanceKey| {
             let status = self.units.get(key)?.supervisor.status(now());
-            Some(Listed { item: items.get(key).copied(), status })
+            let item = items.get(key).copied();
+            let spec = item.and_then(|item| self.ledger.run_spec(&item.spec));
+            Some(Listed { item, status, resources: spec.and_then(|spec| spec.spec().resources) })
         };
         self.meant(selection).iter().filter_map(|instance| listed(&instance.key)).collect()
     }

@@ -13,7 +13,7 @@ use std::{
 
 use minder_model::{Incarnation, InstanceKey, NAME_BYTES_MAX};
 use minder_shim::{
-    bundle,
+    bundle, fail_point,
     launch::Launch,
     record::{Record, Stage},
 };
@@ -150,6 +150,7 @@ impl Bundle {
         if flock(&hook, FlockOperation::NonBlockingLockExclusive).is_err() {
             return Ok(false);
         }
+        fail_point!("late-shim-lock-taken");
         // A shim takes the lock before it reads this, so one that comes late finds nothing to start.
         match fs::rename(self.path.join(bundle::LAUNCH), self.path.join(bundle::CLOSED)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),

@@ -9,15 +9,20 @@ use std::{
     fs,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use minder_model::{Digest, Incarnation, InstanceKey, LimitSupport, Resources, StartFailure, SupervisionLevel};
+use minder_shim::tree;
 
 use crate::settings::Supervision;
 
 /// The subgroup that the unit puts the slave into, so that the group given to it holds no processes itself and may hand
 /// controllers to its children: the kernel refuses that to a group with processes.
 const SUBGROUP: &str = "slave";
+
+/// A leaf that is being ended is looked at this often; whoever is still in it hangs in the kernel.
+const END_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Where leaves are made; nowhere on a machine without usable cgroup v2.
 #[derive(Debug, Clone)]
@@ -91,13 +96,32 @@ impl Cgroups {
         }
     }
 
-    /// Removes leaves that are empty and belong to nobody.
-    pub fn sweep(&self, kept: &BTreeSet<PathBuf>) {
-        let Some(entries) = self.base.as_ref().and_then(|base| fs::read_dir(base).ok()) else { return };
-        for entry in entries.flatten().filter(|entry| !kept.contains(&entry.path())) {
-            // Only an empty group can be removed, so nothing is lost by trying.
-            let _ = fs::remove_dir(entry.path());
-        }
+    /// Removes leaves that are empty and belong to nobody; gives those that are not empty.
+    pub fn sweep(&self, kept: &BTreeSet<PathBuf>) -> Vec<PathBuf> {
+        let Some(entries) = self.base.as_ref().and_then(|base| fs::read_dir(base).ok()) else { return Vec::new() };
+        let nobodys = entries.flatten().map(|entry| entry.path()).filter(|leaf| leaf.is_dir() && !kept.contains(leaf));
+        // Only an empty group can be removed, so nothing is lost by trying.
+        nobodys.filter(|leaf| fs::remove_dir(leaf).is_err() && is_populated(leaf)).collect()
+    }
+}
+
+/// Whether processes are in a leaf or below it.
+pub fn is_populated(leaf: &Path) -> bool {
+    let events = |leaf: &Path| fs::read_to_string(leaf.join("cgroup.events"));
+    !leaf.as_os_str().is_empty() && events(leaf).is_ok_and(|events| events.contains("populated 1"))
+}
+
+/// Processes of a leaf itself.
+pub fn processes(leaf: &Path) -> Vec<u32> {
+    let text = fs::read_to_string(leaf.join("cgroup.procs")).unwrap_or_default();
+    text.lines().filter_map(|line| line.parse().ok()).collect()
+}
+
+/// Ends everything in a leaf and waits until it is gone. Called where nobody may be in it any more.
+pub async fn end(leaf: &Path) {
+    while is_populated(leaf) {
+        tree::kill_cgroup(leaf);
+        tokio::time::sleep(END_INTERVAL).await;
     }
 }
 

@@ -4,10 +4,13 @@ use std::{ffi::OsStr, io, path::Path, process::Stdio, time::Duration};
 
 use minder_model::{Millis, PROBE_MESSAGE_BYTES_MAX};
 use minder_shim::{
+    fail_point,
     outcome::{OUTPUT_BYTES_MAX, Outcome},
     record::Step,
 };
 use tokio::{io::AsyncReadExt, process::Command, time::timeout};
+
+use super::launch::resource_name;
 
 /// The shim kills the command in time and then what is left of it; beyond this the shim itself hangs.
 const SHIM_EXTRA: Duration = Duration::from_secs(5);
@@ -47,7 +50,9 @@ impl Ran {
             Outcome::Failed(step, errno) => {
                 let reason = io::Error::from_raw_os_error(errno).to_string();
                 let reason = reason.split(" (os error").next().unwrap_or_default();
-                Err(format!("cannot run {program}: {}: {}", step.word(), reason.to_lowercase()))
+                let which = resource_name(&output).filter(|_| step == Step::Limit);
+                let which = which.map(|name| format!(".{name}")).unwrap_or_default();
+                Err(format!("cannot run {program}: {}{which}: {}", step.word(), reason.to_lowercase()))
             }
         }
     }
@@ -68,6 +73,7 @@ pub async fn run(shim: &Path, bundle: &Path, how: How, words: &[String], limit: 
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .env_clear()
+        .envs(fail_point::handed_on())
         .kill_on_drop(false)
         .spawn()
         .map_err(|error| format!("cannot start {}: {error}", shim.display()))?;

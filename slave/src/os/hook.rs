@@ -10,6 +10,8 @@ use super::{
     launch::{Place, expand},
 };
 
+/// Name under which the command of a reload is run.
+pub const RELOAD: &str = "reload";
 /// Stands in a bundle once its `post_start` was run.
 pub const POST_START_DONE: &str = "post_start.done";
 
@@ -34,5 +36,7 @@ pub fn all_filled(hooks: &Hooks, place: &Place<'_>) -> Hooks {
 pub async fn run(shim: &Path, bundle: &Path, name: &'static str, hook: &Hook, limit: Duration) -> Result<(), String> {
     let words: Vec<String> = std::iter::once(&hook.command).chain(&hook.args).cloned().collect();
     let ran = command::run(shim, bundle, How::Hook(name), &words, limit).await;
-    ran.and_then(|ran| ran.success(&hook.command, limit)).map_err(|why| format!("{name} hook failed: {why}"))
+    // A reload is run as hooks are and is none.
+    let what = if name == RELOAD { name.into() } else { format!("{name} hook") };
+    ran.and_then(|ran| ran.success(&hook.command, limit)).map_err(|why| format!("{what} failed: {why}"))
 }

@@ -13,10 +13,10 @@ use std::{
 
 use minder_model::{Hooks, Incarnation, InstanceKey, StartFailure};
 use minder_shim::{
+    fail_point,
     output::Output,
     protocol::{Request, VERSION, decode_record, next_frame},
     record::{Record, Stage},
-    tree,
 };
 use minder_supervisor::ProbeKind;
 use tokio::{
@@ -28,12 +28,13 @@ use tokio::{
 
 use super::{
     bundle::Bundle,
-    cgroup::Used,
+    cgroup::{self, Used},
     command::one_line,
     files::{self, RenderedFile},
     hook,
     nursery::Nursery,
     orphan::Orphan,
+    stray::StrayPlace,
 };
 
 /// A shim of a nursery that works answers within milliseconds. After this the nursery is taken for stuck.
@@ -126,8 +127,12 @@ pub fn let_go(mut shim: &Newborn) {
 }
 
 impl Attendant {
-    /// Attends to a start. What has no shim yet gets its small files, its hook before the start and then one.
-    pub async fn start(mut self, files: Vec<RenderedFile>, shim: Option<Newborn>) {
+    /// Attends to a start. What has no shim yet gets what strayed before it ended, its small files, its hook before the
+    /// start, and then one.
+    pub async fn start(mut self, strays: Vec<StrayPlace>, files: Vec<RenderedFile>, shim: Option<Newborn>) {
+        for stray in strays {
+            stray.end().await;
+        }
         let shim = match shim {
             Some(shim) => Ok(shim),
             None => self.begin(files).await,
@@ -142,6 +147,7 @@ impl Attendant {
 
     async fn begin(&mut self, files: Vec<RenderedFile>) -> Result<Newborn, Option<What>> {
         self.prepare(files).await?;
+        fail_point!("start-prepared");
         let shim = self.nursery.birth(self.bundle.path()).map_err(|failure| Some(What::NoShim(failure)))?;
         let_go(&shim);
         Ok(shim)
@@ -150,6 +156,7 @@ impl Attendant {
     /// What comes before the program. The error is what to tell, if anybody is left to be told.
     async fn prepare(&mut self, files: Vec<RenderedFile>) -> Result<(), Option<What>> {
         self.write_files(files).await.map_err(|failure| Some(What::NoShim(failure)))?;
+        fail_point!("files-written");
         self.pre_start().await
     }
 
@@ -224,7 +231,10 @@ impl Attendant {
                 return Ok(());
             }
             match self.bundle.close() {
-                Ok(true) => return self.without_shim(newborn).await,
+                Ok(true) => {
+                    fail_point!("late-shim-shut-out");
+                    return self.without_shim(newborn).await;
+                }
                 Ok(false) => {}
                 Err(error) => tracing::warn!(bundle = %self.bundle.path().display(), %error, "cannot look"),
             }
@@ -254,6 +264,7 @@ impl Attendant {
     /// Speaks with a shim that was greeted. `true` when the incarnation is over and released.
     async fn converse(&mut self, mut connection: UnixStream) -> Result<bool, HostGone> {
         let mut buffer = Vec::new();
+        fail_point!("shim-greeted");
         let mut over = false;
         loop {
             // Both may be dropped at their await: `read_buf` keeps nothing outside its buffer, the queue what it holds.
@@ -269,7 +280,9 @@ impl Attendant {
                 request = self.requests.recv() => {
                     let Some(request) = request else { return Err(HostGone) };
                     let released = request == Request::Release;
-                    if send(&mut connection, request).await.is_err() || released {
+                    let sent = send(&mut connection, request).await;
+                    fail_point!("request-sent");
+                    if sent.is_err() || released {
                         return Ok(over);
                     }
                 }
@@ -281,10 +294,15 @@ impl Attendant {
     async fn hear(&mut self, record: Record) -> Result<bool, HostGone> {
         match record.stage {
             Stage::Preparing | Stage::Draining => Ok(false),
-            Stage::Running => self.tell(What::Running(record)).await.map(|()| false),
+            Stage::Running => {
+                fail_point!("running-heard");
+                self.tell(What::Running(record)).await.map(|()| false)
+            }
             Stage::StartFailed => self.tell(self.over(Some(record))).await.map(|()| true),
             Stage::Ended => {
+                fail_point!("end-heard");
                 self.post_stop().await?;
+                fail_point!("post-stop-run");
                 self.tell(self.over(Some(record))).await.map(|()| true)
             }
         }
@@ -309,6 +327,7 @@ impl Attendant {
             match Orphan::hold(record) {
                 Ok(Some(orphan)) => {
                     tracing::warn!(instance = %self.key, pid = record.main_pid, "its shim is gone; held without it");
+                    fail_point!("orphan-held");
                     self.tell(What::Running(record.clone())).await?;
                     orphan.until_ended(&mut self.requests, &self.cgroup).await;
                 }
@@ -316,7 +335,9 @@ impl Attendant {
                 Err(error) => tracing::warn!(instance = %self.key, %error, "its process cannot be held"),
             }
         }
-        self.end_leftovers().await;
+        // Nothing of this incarnation may meet the next one. Without a cgroup there is no telling who belonged to it.
+        cgroup::end(&self.cgroup).await;
+        fail_point!("leftovers-ended");
         if record.as_ref().is_some_and(|record| matches!(record.stage, Stage::Running | Stage::Draining | Stage::Ended))
         {
             self.post_stop().await?;
@@ -332,18 +353,6 @@ impl Attendant {
             output: self.bundle.output(),
             failure: self.bundle.failure(),
         }))
-    }
-
-    /// Nothing of this incarnation may meet the next one. Without a cgroup there is no telling who belonged to it.
-    async fn end_leftovers(&self) {
-        let populated = || {
-            std::fs::read_to_string(self.cgroup.join("cgroup.events"))
-                .is_ok_and(|events| events.contains("populated 1"))
-        };
-        while !self.cgroup.as_os_str().is_empty() && populated() {
-            tree::kill_cgroup(&self.cgroup);
-            tokio::time::sleep(CONNECT_SLOW_INTERVAL).await;
-        }
     }
 
     async fn tell(&self, what: What) -> Result<(), HostGone> {

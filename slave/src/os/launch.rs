@@ -110,27 +110,34 @@ pub fn expand(text: &str, place: &Place<'_>) -> String {
     .fold(text.to_owned(), |text, (variable, value)| text.replace(variable, &value))
 }
 
-/// The kernel's number of a resource limit (setrlimit(2)).
-pub fn resource(name: &str) -> Option<u32> {
-    Some(match name {
-        "as" => libc::RLIMIT_AS,
-        "core" => libc::RLIMIT_CORE,
-        "cpu" => libc::RLIMIT_CPU,
-        "data" => libc::RLIMIT_DATA,
-        "fsize" => libc::RLIMIT_FSIZE,
-        "locks" => libc::RLIMIT_LOCKS,
-        "memlock" => libc::RLIMIT_MEMLOCK,
-        "msgqueue" => libc::RLIMIT_MSGQUEUE,
-        "nice" => libc::RLIMIT_NICE,
-        "nofile" => libc::RLIMIT_NOFILE,
-        "nproc" => libc::RLIMIT_NPROC,
-        "rss" => libc::RLIMIT_RSS,
-        "rtprio" => libc::RLIMIT_RTPRIO,
-        "rttime" => libc::RLIMIT_RTTIME,
-        "sigpending" => libc::RLIMIT_SIGPENDING,
-        "stack" => libc::RLIMIT_STACK,
-        _ => return None,
-    })
+/// Resource limits and the kernel's numbers of them (setrlimit(2)).
+const RESOURCES: [(&str, u32); 16] = [
+    ("as", libc::RLIMIT_AS),
+    ("core", libc::RLIMIT_CORE),
+    ("cpu", libc::RLIMIT_CPU),
+    ("data", libc::RLIMIT_DATA),
+    ("fsize", libc::RLIMIT_FSIZE),
+    ("locks", libc::RLIMIT_LOCKS),
+    ("memlock", libc::RLIMIT_MEMLOCK),
+    ("msgqueue", libc::RLIMIT_MSGQUEUE),
+    ("nice", libc::RLIMIT_NICE),
+    ("nofile", libc::RLIMIT_NOFILE),
+    ("nproc", libc::RLIMIT_NPROC),
+    ("rss", libc::RLIMIT_RSS),
+    ("rtprio", libc::RLIMIT_RTPRIO),
+    ("rttime", libc::RLIMIT_RTTIME),
+    ("sigpending", libc::RLIMIT_SIGPENDING),
+    ("stack", libc::RLIMIT_STACK),
+];
+
+fn resource(name: &str) -> Option<u32> {
+    RESOURCES.iter().find(|(known, _)| *known == name).map(|(_, number)| *number)
+}
+
+/// The name of the resource limit whose number a shim has told.
+pub fn resource_name(number: &str) -> Option<&'static str> {
+    let number: u32 = number.parse().ok()?;
+    RESOURCES.iter().find(|(_, known)| *known == number).map(|(name, _)| *name)
 }
 
 #[cfg(test)]

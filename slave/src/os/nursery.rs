@@ -14,6 +14,7 @@ use std::{
 };
 
 use minder_model::StartFailure;
+use minder_shim::fail_point;
 use nix::sys::{
     socket::{
         AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, sendmsg, setsockopt, socketpair,
@@ -93,6 +94,7 @@ impl Working {
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .env_clear()
+            .envs(fail_point::handed_on())
             .spawn()?;
         Ok(Self { process, requests })
     }

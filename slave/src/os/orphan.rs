@@ -58,6 +58,11 @@ impl Orphan {
         }
     }
 
+    /// Kills the process, and nobody else.
+    pub fn kill(&self) {
+        self.signal(libc::SIGKILL);
+    }
+
     fn signal(&self, number: i32) {
         if let Some(signal) = Signal::from_named_raw(number) {
             // It may have ended just now, which the next look tells.

@@ -89,6 +89,8 @@ pub enum Gate {
     Open,
     /// It waits, for what the sentence says.
     Wait(String),
+    /// A restart that its policy makes may happen, in this step.
+    Turn,
 }
 
 /// Which of its two checks a question belongs to.

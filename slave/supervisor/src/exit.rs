@@ -13,6 +13,8 @@ pub(crate) struct HowEnded {
     pub asked: Asked,
     /// Somebody did.
     pub requested: bool,
+    /// On this machine, past the managers.
+    pub locally: bool,
     /// It outlived its grace.
     pub killed: bool,
     /// This slave sent a KILL, after the grace or as the first word.
@@ -51,6 +53,7 @@ impl HowEnded {
             asked: self.asked,
             oom_kills: ended.oom_kills,
             last_output: ended.last_output.clone(),
+            locally: self.locally,
         }
     }
 }
@@ -85,6 +88,7 @@ mod tests {
             let how = HowEnded {
                 asked: Asked::Nobody,
                 requested: false,
+                locally: false,
                 killed: false,
                 own_kill,
                 unhealthy: None,

@@ -239,6 +239,7 @@ impl Supervisor {
                 Some(Why::Operator | Why::Unhealthy) | None => Asked::Operator,
             },
             requested,
+            locally: requested && self.record.local_stop.is_some(),
             killed,
             own_kill: killed || ((requested || unhealthy.is_some()) && first_word_kills),
             unhealthy: unhealthy.as_ref().map(|unhealthy| unhealthy.sentence.clone()),
@@ -308,14 +309,12 @@ impl Supervisor {
         }
         let retried = item.retry_at > self.record.retry_at;
         let ordered = item.restart_at > self.record.restart_at;
-        let other_spec = item.spec != self.record.spec;
-        let may_start = match self.record.outcome {
-            Outcome::Pending | Outcome::Stopped => true,
-            Outcome::Backoff(_) | Outcome::Fatal(_) | Outcome::Exited => {
-                retried || ordered || other_spec || due_mono_ms.is_some_and(|due| now.mono_ms >= due)
-            }
+        let said = retried || ordered || item.spec != self.record.spec;
+        let by_policy = match self.record.outcome {
+            Outcome::Pending | Outcome::Stopped => false,
+            Outcome::Backoff(_) | Outcome::Fatal(_) | Outcome::Exited => !said,
         };
-        if !may_start {
+        if by_policy && due_mono_ms.is_none_or(|due| now.mono_ms < due) {
             let wake = due_mono_ms.map(Effect::WakeAt);
             return changed.then_some(Effect::Save).into_iter().chain(wake).collect();
         }
@@ -323,11 +322,11 @@ impl Supervisor {
             Wish::Like(_, Some(spec)) => Some(WishSpec::clone(spec)),
             Wish::Like(_, None) | Wish::Unsaid | Wish::Gone => None,
         };
-        let Some(spec) = spec.filter(|_| self.may_start()) else {
+        let Some(spec) = spec.filter(|_| self.may_start(by_policy)) else {
             return if changed { vec![Effect::Save] } else { Vec::new() };
         };
         // A start after a stop is an operator's word as well.
-        if retried || ordered || other_spec || self.record.outcome == Outcome::Stopped {
+        if said || self.record.outcome == Outcome::Stopped {
             self.forget_restarts();
         }
         self.start(item, spec, now)

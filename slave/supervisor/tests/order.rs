@@ -7,7 +7,7 @@ use minder_model::{
     Cause, ExitStatus, Generation, HostName, Incarnation, InstanceKey, Item, LastOutput, Millis, Phase, Probe,
     ProcessName, Ready, Restart, RestartPolicy, Revision, RunSpec, Signal, Spec, Wanted,
 };
-use minder_supervisor::{Effect, Ended, Event, Now, ProbeKind, Record, Supervisor, keep_order};
+use minder_supervisor::{Effect, Ended, Event, Gate, Now, ProbeKind, Record, Supervisor, keep_order};
 use proptest::prelude::*;
 
 struct Unit {
@@ -358,4 +358,40 @@ proptest! {
             prop_assert!(status.phase != Phase::Running || !matches!(status.cause, Cause::Waiting(_)), "{key} {status:?}");
         }
     }
+}
+
+/// Only what nobody but its policy wants waits for its turn.
+#[test]
+fn restarts_take_turns_and_starts_do_not() {
+    let mut host = Host::with(&[spec("a", &[], &[])]);
+    let a = key("a");
+    let unit = host.units.get_mut(&a).unwrap();
+    unit.supervisor = unit.supervisor.clone().taking_turns();
+    host.end(&a, ExitStatus::Code(1));
+    host.mono_ms += 1_000;
+    host.step(&a, Event::Timer);
+    assert!(host.units[&a].supervisor.asks_for_turn());
+    assert_eq!((host.seen("a").0, host.log.len()), (Phase::Backoff, 2), "{:?}", host.log);
+    host.step(&a, Event::Gate(Gate::Turn));
+    assert!(!host.units[&a].supervisor.asks_for_turn());
+    assert_eq!(host.log.len(), 3, "{:?}", host.log);
+
+    host.end(&a, ExitStatus::Code(1));
+    host.step(&a, Event::Gate(Gate::Turn));
+    assert_eq!(host.log.len(), 4, "a turn that came too early is none");
+    host.mono_ms += 2_000;
+    host.step(&a, Event::Timer);
+    assert_eq!(host.log.len(), 4, "{:?}", host.log);
+    host.units.get_mut(&a).unwrap().item.retry_at = Revision(5);
+    host.assign(&a);
+    assert_eq!(host.log.len(), 5, "somebody said so: {:?}", host.log);
+
+    host.end(&a, ExitStatus::Code(1));
+    host.mono_ms += 1_000;
+    host.step(&a, Event::Timer);
+    host.want(&["a"], Wanted::Stopped);
+    assert!(!host.units[&a].supervisor.asks_for_turn());
+    assert_eq!(host.seen("a").0, Phase::Stopped);
+    host.want(&["a"], Wanted::Running);
+    assert_eq!(host.log.len(), 7, "{:?}", host.log);
 }

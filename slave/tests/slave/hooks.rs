@@ -234,7 +234,7 @@ async fn a_reload_is_a_signal_or_a_command_and_its_failure_is_told() {
         })
         .await;
     eventually("its command has run", || lines(&notes) == ["program", "usr1", "reload 1 app"]).await;
-    let text = "reload hook failed: exit 4: bad line";
+    let text = "reload failed: exit 4: bad line";
     stage.until("it is told", |stage| stage.events.iter().any(|event| event.text == text).then_some(())).await;
     assert_eq!((stage.seen["app:1"].phase(), stage.seen["app:1"].incarnation), (v1::Phase::Running, 1));
 }

@@ -5,6 +5,7 @@
 mod at_most_one;
 mod checks;
 mod exits;
+mod fail_points;
 mod fence;
 mod files;
 mod hooks;
@@ -17,5 +18,6 @@ mod order;
 mod resources;
 mod stage;
 mod stop;
+mod strays;
 mod takeover;
 mod upgrade;

@@ -104,6 +104,12 @@ pub struct Stage {
     pub held: Assignment,
 }
 
+const CONFIGURATION: &str = "slave.toml";
+
+fn configured(further: &str) -> String {
+    format!("heartbeat_interval_ms = 200\nmachine_interval_ms = 200\n{further}")
+}
+
 impl Stage {
     pub async fn set() -> Self {
         Self::set_with("").await
@@ -116,6 +122,13 @@ impl Stage {
 
     /// By programs of another version.
     pub async fn set_by(programs: Programs, configuration: &str) -> Self {
+        let mut stage = Self::set_without_slave(programs, configuration).await;
+        stage.start_slave();
+        stage
+    }
+
+    /// Everything but the slave.
+    pub async fn set_without_slave(programs: Programs, configuration: &str) -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let (attended, streams) = mpsc::channel(8);
@@ -126,9 +139,9 @@ impl Stage {
         let incoming = tonic::transport::server::TcpIncoming::from(listener).with_nodelay(Some(true));
         tokio::spawn(server.serve_with_incoming(incoming));
         let folder = tempfile::tempdir().unwrap();
-        let configuration = format!("heartbeat_interval_ms = 200\nmachine_interval_ms = 200\n{configuration}");
-        fs::write(folder.path().join("slave.toml"), configuration).unwrap();
-        let mut stage = Self {
+        let configuration = configured(configuration);
+        fs::write(folder.path().join(CONFIGURATION), configuration).unwrap();
+        Self {
             programs,
             folder,
             address,
@@ -143,14 +156,25 @@ impl Stage {
             pushed,
             facts: v1::MachineFacts::default(),
             held: Assignment::empty(host()),
-        };
-        stage.start_slave();
-        stage
+        }
+    }
+
+    /// With other further lines from its next start on.
+    pub fn configure(&self, configuration: &str) {
+        fs::write(self.folder.path().join(CONFIGURATION), configured(configuration)).unwrap();
     }
 
     pub fn start_slave(&mut self) {
         let managers = self.address.clone();
         self.start_slave_with(&managers);
+    }
+
+    /// A slave that may die before it is ready, with a variable of its own.
+    pub fn spawn_slave(&mut self, variable: Option<(&str, String)>) {
+        let log = fs::File::options().create(true).append(true).open(self.folder.path().join("slave.log")).unwrap();
+        let mut command = self.command(&self.address);
+        command.envs(variable).stdout(Stdio::null()).stderr(log);
+        self.slave = Some(command.spawn().unwrap());
     }
 
     /// A slave whose managers are all gone.
@@ -171,7 +195,7 @@ impl Stage {
 
     pub fn command(&self, managers: &str) -> Command {
         let mut command = Command::new(&self.programs.slave);
-        command.arg("--config").arg(self.folder.path().join("slave.toml"));
+        command.arg("--config").arg(self.folder.path().join(CONFIGURATION));
         command.args(["--name", "h", "--managers", managers, "--shim"]).arg(&self.programs.shim);
         command.arg("--data").arg(self.data());
         command
@@ -217,6 +241,24 @@ impl Stage {
         hello
     }
 
+    /// Takes the slave's newest stream, if it has opened one, and claims to lead on it. `false` without one.
+    pub async fn take_stream(&mut self, term: u64) -> bool {
+        while let Ok(stream) = self.streams.try_recv() {
+            self.stream = Some(stream);
+            let managers = vec![self.address.clone()];
+            let role = v1::Role { leader: true, term, managers, leader_address: self.address.clone() };
+            self.try_say(ToSlave::Role(role)).await;
+        }
+        self.stream.is_some()
+    }
+
+    /// Says something to a slave that may be dead.
+    pub async fn try_say(&self, message: ToSlave) {
+        if let Some(stream) = &self.stream {
+            let _ = stream.to_slave.send(Ok(v1::ToSlave { message: Some(message) })).await;
+        }
+    }
+
     pub async fn say(&self, message: ToSlave) {
         self.stream.as_ref().unwrap().to_slave.send(Ok(v1::ToSlave { message: Some(message) })).await.unwrap();
     }
@@ -248,11 +290,19 @@ impl Stage {
     }
 
     async fn next(&mut self) -> FromSlave {
-        let message = self.stream.as_mut().unwrap().from_slave.recv().await.expect("the stream has ended");
+        self.try_next().await.expect("the stream has ended")
+    }
+
+    /// The next message; `None` when the stream has ended.
+    pub async fn try_next(&mut self) -> Option<FromSlave> {
+        let Some(message) = self.stream.as_mut()?.from_slave.recv().await else {
+            self.stream = None;
+            return None;
+        };
         match &message {
             FromSlave::Heartbeat(heartbeat) => {
                 self.nonce = heartbeat.nonce;
-                self.say(ToSlave::Heartbeat(v1::HeartbeatReply { nonce: heartbeat.nonce })).await;
+                self.try_say(ToSlave::Heartbeat(v1::HeartbeatReply { nonce: heartbeat.nonce })).await;
             }
             FromSlave::Report(report) => {
                 if report.full {
@@ -271,7 +321,7 @@ impl Stage {
             FromSlave::Events(events) => self.events.extend(events.events.iter().cloned()),
             FromSlave::Hello(_) | FromSlave::Refused(_) | FromSlave::SpecsWanted(_) => {}
         }
-        message
+        Some(message)
     }
 
     /// Takes a status in as a manager does.

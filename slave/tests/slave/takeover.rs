@@ -135,8 +135,7 @@ async fn a_damaged_ledger_is_set_aside_and_its_processes_are_not_doubled() {
         .until("it runs anew", |stage| stage.seen.get("kept:1").filter(|s| s.incarnation == 2 && s.pid > 0).cloned())
         .await;
     assert!(is_alive(second.pid) && !is_alive(first), "two of one instance");
-    stage.until("what is not wanted is gone", |stage| (!stage.seen.contains_key("dropped:1")).then_some(())).await;
-    assert!(!is_alive(other));
+    assert!(is_alive(other), "what nobody assigns is a stray, and left alone");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -151,6 +151,22 @@ impl Control for Service {
     type WatchInstancesStream = Answers<v1::ListInstancesReply>;
     type EventsStream = Answers<v1::Event>;
     type LogsStream = Answers<v1::LogChunk>;
+    type AddManagerStream = Answers<v1::MembershipProgress>;
+    type RemoveManagerStream = Answers<v1::MembershipProgress>;
+    type PromoteManagerStream = Answers<v1::MembershipProgress>;
+    type DemoteManagerStream = Answers<v1::MembershipProgress>;
+    type SetManagerAddressStream = Answers<v1::MembershipProgress>;
+    type SaveBackupStream = Answers<v1::BackupChunk>;
+
+    /// A backup that breaks off.
+    async fn save_backup(
+        &self,
+        _request: Request<v1::SaveBackupRequest>,
+    ) -> Result<Response<Self::SaveBackupStream>, Status> {
+        let begin = v1::BackupChunk { data: b"MNDRBAK1".to_vec().into(), ..Default::default() };
+        let pieces = [Ok(begin), Err(Status::unavailable("this manager is stopping"))];
+        Ok(Response::new(Box::pin(tokio_stream::iter(pieces))))
+    }
 
     async fn init(&self, request: Request<v1::InitRequest>) -> Result<Response<v1::InitReply>, Status> {
         let peers = request.into_inner().peer_addresses;
@@ -359,6 +375,83 @@ impl Control for Service {
     ) -> Result<Response<v1::TransferLeaderReply>, Status> {
         let to = request.into_inner().to;
         self.look(|table| Ok(v1::TransferLeaderReply { position: Some(table.position()), leader_id: to.max(1) }))
+    }
+
+    async fn add_manager(
+        &self,
+        request: Request<v1::AddManagerRequest>,
+    ) -> Result<Response<Self::AddManagerStream>, Status> {
+        let address = request.into_inner().peer_address;
+        let step = format!("manager 17 at {address} follows as a learner");
+        let behind = v1::MembershipProgress {
+            step: "the new manager catches up".into(),
+            entries: 3,
+            entries_total: 30,
+            ..Default::default()
+        };
+        self.steps(vec![v1::MembershipProgress { step, ..Default::default() }, behind], Some((17, true)), &[])
+    }
+
+    async fn remove_manager(
+        &self,
+        request: Request<v1::RemoveManagerRequest>,
+    ) -> Result<Response<Self::RemoveManagerStream>, Status> {
+        let manager = request.into_inner().manager;
+        if manager == "9" {
+            return Err(Status::not_found("there is no manager 9 in this cluster"));
+        }
+        let step = format!("manager {manager} is removed");
+        let warning = "2 managers vote, which stand no more failures than 1; an odd number is better";
+        self.steps(vec![v1::MembershipProgress { step, ..Default::default() }], None, &[warning])
+    }
+
+    async fn promote_manager(
+        &self,
+        _: Request<v1::PromoteManagerRequest>,
+    ) -> Result<Response<Self::PromoteManagerStream>, Status> {
+        self.steps(vec![], Some((3, true)), &[])
+    }
+
+    async fn demote_manager(
+        &self,
+        _: Request<v1::DemoteManagerRequest>,
+    ) -> Result<Response<Self::DemoteManagerStream>, Status> {
+        self.steps(vec![], Some((3, false)), &[])
+    }
+
+    async fn set_manager_address(
+        &self,
+        request: Request<v1::SetManagerAddressRequest>,
+    ) -> Result<Response<Self::SetManagerAddressStream>, Status> {
+        self.steps(vec![], Some((request.into_inner().id, true)), &[])
+    }
+}
+
+impl Service {
+    /// Steps of a change of managers, and the last one.
+    fn steps(
+        &self,
+        mut steps: Vec<v1::MembershipProgress>,
+        member: Option<(u64, bool)>,
+        warnings: &[&str],
+    ) -> Result<Response<Answers<v1::MembershipProgress>>, Status> {
+        self.look(|table| {
+            steps.push(v1::MembershipProgress {
+                position: Some(table.position()),
+                done: true,
+                warnings: warnings.iter().map(ToString::to_string).collect(),
+                member: member.map(|(id, _)| v1::ManagerMember {
+                    id,
+                    peer_address: "m4:7702".into(),
+                    client_address: "m4:7701".into(),
+                }),
+                voter: member.is_some_and(|(_, voter)| voter),
+                ..Default::default()
+            });
+            let answers: Answers<v1::MembershipProgress> =
+                Box::pin(tokio_stream::iter(steps.clone().into_iter().map(Ok)));
+            Ok(answers)
+        })
     }
 }
 

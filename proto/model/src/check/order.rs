@@ -27,10 +27,15 @@ pub(super) fn check_names(check: &mut Check, spec: &Spec) {
     }
 }
 
-/// Rings among specs that are declared together: each once, with the number of the spec that closes it.
-pub fn check_order(specs: &[Spec]) -> Vec<(usize, FieldError)> {
+/// Rings among specs that are declared together, and with those that are `there` already: each once, with the number of
+/// the spec that closes it. Where they run does not matter, for that may change without a word on the order.
+pub fn check_order<'a>(
+    specs: &'a [Spec],
+    there: impl Fn(&ProcessName) -> Option<&'a Spec>,
+) -> Vec<(usize, FieldError)> {
     let by_name: BTreeMap<&ProcessName, &Spec> = specs.iter().map(|spec| (&spec.name, spec)).collect();
-    let before = |name: &ProcessName| by_name.get(name).copied().into_iter().flat_map(Spec::comes_after).collect();
+    let spec_of = |name: &ProcessName| by_name.get(name).copied().or_else(|| there(name));
+    let before = |name: &ProcessName| spec_of(name).into_iter().flat_map(Spec::comes_after).collect();
     let mut told: BTreeSet<&ProcessName> = BTreeSet::new();
     let mut found = Vec::new();
     for (at, spec) in specs.iter().enumerate() {
@@ -117,7 +122,7 @@ mod tests {
     #[test]
     fn rings_are_named_once_with_their_path() {
         let rings = |specs: &[Spec]| -> Vec<(usize, String)> {
-            check_order(specs).into_iter().map(|(at, error)| (at, error.to_string())).collect()
+            check_order(specs, |_| None).into_iter().map(|(at, error)| (at, error.to_string())).collect()
         };
         assert!(rings(&[spec("a", &["b", "elsewhere"], &[]), spec("b", &[], &["c"]), spec("c", &[], &[])]).is_empty());
         let three = [spec("z", &["a"], &[]), spec("a", &["x"], &["b"]), spec("b", &["c"], &[]), spec("c", &["a"], &[])];
@@ -129,6 +134,19 @@ mod tests {
         let expected =
             [(0, format!("spec.after[1]: {}", text("a", "b"))), (2, format!("spec.after[0]: {}", text("c", "d")))];
         assert_eq!(rings(&two), expected);
+    }
+
+    #[test]
+    fn a_ring_may_be_closed_with_what_is_there_already() {
+        let there = [spec("b", &["c"], &[]), spec("c", &[], &["a"]), spec("x", &["y"], &[]), spec("y", &["x"], &[])];
+        let rings = |specs: &[Spec]| -> Vec<String> {
+            let found = check_order(specs, |name| there.iter().find(|spec| spec.name == *name));
+            found.into_iter().map(|(at, error)| alloc::format!("{at} {error}")).collect()
+        };
+        let ring = "1 spec.after[0]: a waits for b, which waits for c, which waits for it: none would ever start";
+        assert_eq!(rings(&[spec("z", &["b", "x"], &[]), spec("a", &["b"], &[])]), [ring]);
+        // One that is changed by the same request counts as it will be.
+        assert!(rings(&[spec("c", &[], &[]), spec("a", &["b"], &[])]).is_empty());
     }
 
     #[test]

@@ -42,7 +42,7 @@ pub(super) fn give(writer: &mut Writer<'_>, order: &Order, proposal: &Proposal) 
 /// A reload is for processes that say what it means for them.
 fn check_reload(writer: &Writer<'_>, processes: &BTreeSet<ProcessName>) -> Result<(), Refusal> {
     let has_none =
-        |process: &&ProcessName| writer.state.processes.get(*process).is_none_or(|record| record.spec.reload.is_none());
+        |process: &&ProcessName| writer.state.process(process).is_none_or(|record| record.spec.reload.is_none());
     match processes.iter().find(has_none) {
         Some(process) => Err(Refusal::Invalid(format!(
             "{process} has no reload in its spec; say `reload: HUP` or `reload: {{exec: COMMAND}}` there, or leave it out"
@@ -58,11 +58,11 @@ fn tell_process(writer: &mut Writer<'_>, process: &ProcessName, selection: &Sele
         OrderKind::Stop => Wanted::Stopped,
         OrderKind::Restart | OrderKind::Retry | OrderKind::Signal(_) | OrderKind::Reload => return,
     };
-    let Some(before) = writer.state.processes.get(process).cloned() else { return };
+    let Some(before) = writer.state.process(process) else { return };
     if before.wanted != wanted && selection.matches_process(process, &before.spec.labels) {
         let revision = writer.index;
-        let record = ProcessRecord { wanted, revision, ..ProcessRecord::clone(&before) };
-        writer.put_process(Some(&before), Arc::new(record));
+        let record = ProcessRecord { wanted, revision, ..before.clone() };
+        writer.put_process(Arc::new(record));
     }
 }
 

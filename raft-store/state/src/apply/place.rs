@@ -22,7 +22,9 @@ pub(super) fn hosts_of(state: &State, spec: &Spec) -> BTreeMap<HostName, u32> {
 pub(super) fn place_on(writer: &mut Writer<'_>, record: &ProcessRecord, host: &HostName, count: u32) {
     let run_spec = record.spec.resolve(host);
     let digest = run_spec.digest();
-    for key in keys_of(writer.state, &record.spec.name, host).into_iter().filter(|key| key.index > count) {
+    let beyond: Vec<InstanceKey> =
+        writer.state.keys_of(&record.spec.name, host).filter(|key| key.index > count).cloned().collect();
+    for key in beyond {
         writer.delete_item(host, &key);
     }
     for index in 1..=count {
@@ -38,7 +40,8 @@ pub(super) fn place_on(writer: &mut Writer<'_>, record: &ProcessRecord, host: &H
 
 /// Removes every item of a process from a host.
 pub(super) fn remove_from(writer: &mut Writer<'_>, process: &ProcessName, host: &HostName) {
-    for key in keys_of(writer.state, process, host) {
+    let keys: Vec<InstanceKey> = writer.state.keys_of(process, host).cloned().collect();
+    for key in keys {
         writer.delete_item(host, &key);
     }
 }
@@ -54,16 +57,6 @@ pub(super) fn place_everywhere(writer: &mut Writer<'_>, record: &ProcessRecord) 
         place_on(writer, record, host, *count);
     }
     hosts.values().map(|count| u64::from(*count)).sum()
-}
-
-/// The instances of a process on a host.
-pub(super) fn keys_of(state: &State, process: &ProcessName, host: &HostName) -> Vec<InstanceKey> {
-    let first = InstanceKey::new(process.clone(), 0);
-    let last = InstanceKey::new(process.clone(), u32::MAX);
-    match state.slices.get(host) {
-        Some(slice) => slice.items.range(first..=last).map(|(key, _)| key.clone()).collect(),
-        None => Vec::new(),
-    }
 }
 
 fn new_item(record: &ProcessRecord, spec: minder_model::Digest) -> Item {

@@ -2,18 +2,18 @@
 
 use alloc::{collections::BTreeMap, collections::BTreeSet, format, sync::Arc, vec::Vec};
 
-use minder_model::{APPLY_SPECS_MAX, Generation, HOST_INSTANCES_MAX, HostName, ProcessName, Revision, Spec};
+use minder_model::{APPLY_SPECS_MAX, Generation, HOST_INSTANCES_MAX, HostName, ProcessName, Revision};
 
 use super::{Answer, place};
 use crate::{
     proposal::{Expect, Proposal},
-    record::ProcessRecord,
+    record::{ProcessRecord, SharedSpec},
     reply::{Outcome, ProcessChange, ProcessChangeKind, Refusal},
     state::State,
     writer::Writer,
 };
 
-pub(super) fn apply(writer: &mut Writer<'_>, specs: &[Spec], proposal: &Proposal) -> Answer {
+pub(super) fn apply(writer: &mut Writer<'_>, specs: &[SharedSpec], proposal: &Proposal) -> Answer {
     check_request(specs)?;
     if proposal.expect != Expect::Anything {
         for spec in specs {
@@ -43,7 +43,7 @@ pub(super) fn check_expected(state: &State, name: &ProcessName, expect: Expect) 
 
 /// What a spec itself must be was checked before it was proposed (`check_spec`): a rule that is another one in the
 /// next version must not make managers of both versions apply the same entry differently.
-fn check_request(specs: &[Spec]) -> Result<(), Refusal> {
+fn check_request(specs: &[SharedSpec]) -> Result<(), Refusal> {
     if specs.len() > APPLY_SPECS_MAX {
         let count = specs.len();
         return Err(Refusal::LimitExceeded(format!("{count} specs in one request, the limit is {APPLY_SPECS_MAX}")));
@@ -57,11 +57,11 @@ fn check_request(specs: &[Spec]) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn check_hosts_have_room(state: &State, specs: &[Spec]) -> Result<(), Refusal> {
+fn check_hosts_have_room(state: &State, specs: &[SharedSpec]) -> Result<(), Refusal> {
     let mut added: BTreeMap<HostName, u64> = BTreeMap::new();
     for spec in specs {
         for (host, count) in place::hosts_of(state, spec) {
-            let there = place::keys_of(state, &spec.name, &host).len() as u64;
+            let there = state.keys_of(&spec.name, &host).count() as u64;
             *added.entry(host).or_default() += u64::from(count).saturating_sub(there);
         }
     }
@@ -76,8 +76,8 @@ fn check_hosts_have_room(state: &State, specs: &[Spec]) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn apply_one(writer: &mut Writer<'_>, spec: &Spec, proposal: &Proposal) -> ProcessChange {
-    let before = writer.state.processes.get(&spec.name).cloned();
+fn apply_one(writer: &mut Writer<'_>, spec: &SharedSpec, proposal: &Proposal) -> ProcessChange {
+    let before = writer.state.processes.get(&spec.name).map(|stored| stored.record.clone());
     let kind = match &before {
         None => ProcessChangeKind::Created,
         Some(before) if before.spec == *spec => ProcessChangeKind::Unchanged,
@@ -96,7 +96,7 @@ fn apply_one(writer: &mut Writer<'_>, spec: &Spec, proposal: &Proposal) -> Proce
         }),
     };
     if kind != ProcessChangeKind::Unchanged {
-        writer.put_process(before.as_deref(), record.clone());
+        writer.put_process(record.clone());
     }
     let instances = place::place_everywhere(writer, &record);
     ProcessChange { name: spec.name.clone(), kind, generation: record.generation, instances }

@@ -18,6 +18,15 @@ pub struct Account {
 }
 
 impl Account {
+    /// Hands it standard output and error: a program that opens `/dev/stdout` or `/dev/stderr` again, as for its log
+    /// file, is asked whose they are. Where that is refused the program may still write to what it has.
+    pub fn give_output(&self) {
+        for fd in [libc::STDOUT_FILENO, libc::STDERR_FILENO] {
+            // SAFETY: three integers.
+            unsafe { libc::fchown(fd, self.uid, self.gid) };
+        }
+    }
+
     /// Becomes it, for good.
     pub fn take(&self) -> Result<(), Failed> {
         // SAFETY: the list is live and of that length; the rest are integers. Groups first: afterwards there is no right.

@@ -115,6 +115,47 @@ fn a_daemon_by_pid_file_is_found_and_its_own_code_is_told() {
 }
 
 #[test]
+fn a_daemon_that_hands_over_by_its_pid_file_is_followed_to_its_heir() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, go) = (folder.path().join("pid"), folder.path().join("go"));
+    // The heir is a child of the one that hands over, and has written itself into the file before that one ends.
+    let script = format!(
+        "(setsid sh -c 'echo $$ > {0}; while [ ! -e {1} ]; do sleep 0.02; done; \
+         sh -c \"trap \\\"exit 9\\\" TERM; echo \\$\\$ > {0}; while :; do sleep 0.05; done\" & \
+         while [ $(cat {0}) = $$ ]; do sleep 0.02; done' &) ; exit 0",
+        file.display(),
+        go.display()
+    );
+    let mut shim = Shim::start(daemon(file.to_str().unwrap(), 10_000, &script));
+    let launcher = shim.until_running().main_pid;
+    let first = shim.until("the daemon", |record| record.main_pid != launcher).main_pid;
+    fs::write(go, "").unwrap();
+    let record = shim.until("the heir", |record| record.main_pid != first);
+    assert_eq!((record.stage, record.main_pid), (Stage::Running, number_in(&file)));
+    assert!(identity::is_alive(record.main_pid, record.main_ticks) && is_gone(first));
+    shim.send(Request::Signal { signal: libc::SIGTERM, scope: Scope::Main });
+    let record = shim.until_over();
+    assert_eq!((record.stage, record.end), (Stage::Ended, End::Code(9)), "the heir's end is the daemon's");
+}
+
+#[test]
+fn a_pid_file_that_names_strangers_is_not_believed() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("pid");
+    for stranger in [1, std::process::id()] {
+        fs::write(&file, format!("{stranger}\n")).unwrap();
+        // Only the time is over does the one that stayed count: its file may be late.
+        let mut shim = Shim::start(daemon(file.to_str().unwrap(), 500, "(setsid sleep 50 &) ; exit 0"));
+        let launcher = shim.until_running().main_pid;
+        let record = shim.until("the daemon", |record| record.main_pid != launcher);
+        assert!(identity::is_alive(record.main_pid, record.main_ticks) && record.main_pid != stranger);
+        shim.send(Request::KillTree);
+        assert_eq!(shim.until_over().end, End::Signal(9, false));
+        assert!(!is_gone(stranger), "a stranger was killed");
+    }
+}
+
+#[test]
 fn a_daemon_without_pid_file_is_the_one_that_stays_and_not_the_one_between() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("pid");

@@ -151,6 +151,12 @@ fn files_of_variables_are_read_with_the_rights_of_the_user_and_no_others() {
     chown(&path, Some(NOBODY), None).unwrap();
     assert_eq!(output(launch("nobody")), format!("1\n{NOBODY}\n-3\n3\n"));
 
+    // Programs open their output by its name, as a log file.
+    let mut shim =
+        Shim::start(Launch { user: b"nobody".to_vec(), ..shell("echo out > /dev/stdout; echo err > /dev/stderr") });
+    shim.until_over();
+    assert_eq!((shim.log("stdout.log"), shim.log("stderr.log")), ("out\n".to_owned(), "err\n".to_owned()));
+
     let Some((user, groups)) = user_with_groups() else {
         eprintln!("skipped: no user of this machine has further groups");
         return;

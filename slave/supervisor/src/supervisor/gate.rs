@@ -1,5 +1,8 @@
 //! Where an instance has a place in its host's order it does not start or stop by itself: it asks, and does so in the
 //! step that says it may. [`crate::keep_order`] answers.
+//!
+//! So it is with restarts that nobody said but the policy, on a host that gives them their turn one after the other: a
+//! thousand crash loops must not keep others from starting.
 
 use alloc::{string::String, vec::Vec};
 
@@ -20,6 +23,12 @@ pub(super) struct Place {
     is_open: bool,
     /// It would start or stop.
     asks: bool,
+    /// Its restarts wait for their turn; without it they do not.
+    takes_turns: bool,
+    /// It is its turn in this step.
+    has_turn: bool,
+    /// It would restart.
+    asks_turn: bool,
     /// What it was told it waits for, and since when by the wall clock.
     waits: Option<(String, u64)>,
 }
@@ -28,11 +37,13 @@ impl Place {
     /// A step begins.
     pub(super) fn begin(&mut self) {
         self.asks = false;
+        self.asks_turn = false;
     }
 
     pub(super) fn answer(&mut self, gate: Gate, now: Now) {
         match gate {
             Gate::Open => self.is_open = true,
+            Gate::Turn => self.has_turn = true,
             Gate::Wait(sentence) => {
                 let since_ms = self.waits.take().map_or(now.wall_ms, |(_, since_ms)| since_ms);
                 self.waits = Some((sentence, since_ms));
@@ -43,6 +54,7 @@ impl Place {
     /// A step ends: what was allowed and not done has to be asked for again.
     pub(super) fn end(&mut self) {
         self.is_open = false;
+        self.has_turn = false;
         if !self.asks {
             self.waits = None;
         }
@@ -54,12 +66,29 @@ impl Place {
         self.is_open
     }
 
+    /// Whether it may restart now.
+    fn lets_restart(&mut self) -> bool {
+        self.asks_turn = self.takes_turns && !self.has_turn;
+        !self.asks_turn
+    }
+
     pub(super) fn waits(&self) -> Option<&(String, u64)> {
         self.waits.as_ref()
     }
 }
 
 impl Supervisor {
+    /// Waits for [`Gate::Turn`] with each restart that nobody but its policy wants.
+    pub fn taking_turns(mut self) -> Self {
+        self.place.takes_turns = true;
+        self
+    }
+
+    /// Whether it would restart now if it were its turn.
+    pub fn asks_for_turn(&self) -> bool {
+        self.place.asks_turn
+    }
+
     /// How it stands in the order of its host.
     pub fn standing(&self) -> Standing<'_> {
         let killed = matches!(self.fact, Fact::Stopping { stopping, .. } if stopping.killed);
@@ -94,11 +123,12 @@ impl Supervisor {
         live.or(wished).map(RunSpec::spec)
     }
 
-    /// Whether the incarnation that the wish asks for may be started in this step.
-    pub(super) fn may_start(&mut self) -> bool {
+    /// Whether the incarnation that the wish asks for may be started in this step. What has a place in the order waits for
+    /// that alone: its turn could come while others keep it waiting.
+    pub(super) fn may_start(&mut self, by_policy: bool) -> bool {
         let ordered =
             matches!(&self.wish, Wish::Like(_, Some(spec)) if spec.run_spec.spec().comes_after().next().is_some());
-        !ordered || self.place.lets()
+        if ordered { self.place.lets() } else { !by_policy || self.place.lets_restart() }
     }
 
     /// Begins to end what is not wanted any more, when it may.
