@@ -38,12 +38,21 @@ pub struct Cluster {
     started: usize,
 }
 
+/// The managers' configuration file, in the cluster's folder.
+const MANAGER_TOML: &str = "manager.toml";
+
 impl Cluster {
     /// Starts everything and waits until every slave has a session.
     pub async fn start(shape: ClusterShape) -> Self {
+        Self::start_configured(shape, "").await
+    }
+
+    /// The same with managers that have this in their configuration files.
+    pub async fn start_configured(shape: ClusterShape, manager_toml: &str) -> Self {
         let folder = tempfile::Builder::new().prefix("minder-chaos-").tempdir().unwrap();
         let logs = folder.path().join("logs");
         std::fs::create_dir(&logs).unwrap();
+        std::fs::write(folder.path().join(MANAGER_TOML), manager_toml).unwrap();
         let mut cluster = Self {
             managers: Vec::new(),
             slaves: Vec::new(),
@@ -68,7 +77,9 @@ impl Cluster {
         let name = format!("manager-{}", self.started);
         let data = self.path().join(&name);
         let free = format!("{}:0", self.loopback);
-        let args = ["--data", path(&data), "--listen", &free, "--peer-listen", &free].map(String::from).to_vec();
+        let config = self.path().join(MANAGER_TOML);
+        let args = ["--config", path(&config), "--data", path(&data), "--listen", &free, "--peer-listen", &free];
+        let args = args.map(String::from).to_vec();
         let mut manager = Program::new(name, "minder-manager", args, &self.path().join("logs"));
         let ready = manager.start();
         let (client, peer) = ready.strip_prefix("client=").unwrap().split_once(" peer=").unwrap();

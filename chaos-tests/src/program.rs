@@ -78,6 +78,11 @@ impl Program {
         assert!(self.program.exists(), "there is no {}", self.program.display());
     }
 
+    /// Adds an argument for the next start.
+    pub fn add_arg(&mut self, flag: &str, value: &str) {
+        self.args.extend([flag.to_owned(), value.to_owned()]);
+    }
+
     /// Whether its process is there.
     pub fn runs(&self) -> bool {
         self.child.is_some()

@@ -76,6 +76,22 @@ async fn bad_input_is_refused_by_name_and_changes_nothing() {
     assert!(cluster.client().instances(all()).await.unwrap().instances.is_empty());
 }
 
+/// Each of two applies is well by itself; together they would have neither start.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_ring_is_refused_also_with_what_was_applied_before() {
+    let cluster = Cluster::start(ClusterShape { managers: 1, slaves: 1 }).await;
+    let servers = cluster.addresses.join(",");
+    let spec = |name: &str, after: &str| {
+        format!("name: {name}\ncommand: /bin/sleep\nargs: [1000]\nhosts: [host-1]\nafter: [{after}]\n")
+    };
+    let apply = ["apply", "-f", "-", "--no-wait"];
+    expect(&servers, &apply, Some(spec("a", "b").as_bytes()), 0, &["a created"]);
+    let ring = ["spec.after[0]", "b waits for a, which waits for it"];
+    expect(&servers, &apply, Some(spec("b", "a").as_bytes()), 2, &ring);
+    expect(&servers, &["apply", "-f", "-", "--dry-run"], Some(spec("b", "a").as_bytes()), 2, &ring);
+    expect(&servers, &apply, Some(spec("b", "elsewhere").as_bytes()), 0, &["b created"]);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_cannot_start_says_which_step_and_why() {
     let cluster = Cluster::start(ClusterShape { managers: 1, slaves: 1 }).await;

@@ -131,9 +131,12 @@ async fn a_cluster_is_restored_from_a_backup_that_was_saved_while_it_worked() {
     let after = lives(&cluster.wait_until_running(all(), 4).await);
     let restarted = after.iter().zip(&before).filter(|(after, before)| after.1 == before.1 + 1);
     assert_eq!(restarted.map(|(after, _)| after.0.as_str()).collect::<Vec<_>>(), ["early@host-1", "early@host-2"]);
-    // Any slave that was away while all this happened belongs to the new cluster after its own restart as well.
+    // The word is on the slave's disk: it holds over its death.
     cluster.slaves[0].kill();
     cluster.slaves[0].start();
+    let socket = cluster.path().join("slave-1/control.sock");
+    let again = run("minderctl", &["local", "--socket", socket.to_str().unwrap(), "accept-cluster", &id], 0);
+    assert!(again.contains("already"), "{again}");
     cluster.wait_for_sessions(2).await;
     assert_eq!(lives(&cluster.wait_until_running(all(), 4).await), after);
 }

@@ -4,10 +4,12 @@ pub mod apply;
 pub mod backup;
 pub mod completion;
 pub mod delete;
+pub mod doctor;
 pub mod events;
 pub mod explain;
 pub mod get;
 pub mod host;
+mod host_history;
 pub mod init;
 pub mod local;
 pub mod logs;
@@ -55,6 +57,7 @@ pub async fn run(flags: Minderctl) -> Result<u8, Failure> {
         Command::Host(command) => host::run(&context()?, command).await,
         Command::Manager(command) => manager::run(&context()?, command).await,
         Command::Backup(command) => backup::run(&global, command).await,
+        Command::Doctor(command) => doctor::run(&context()?, &command).await,
         Command::Local(command) => local::run(&global, command).await,
         Command::Init(command) => init::run(&context()?, command).await,
         Command::Version(command) => version::run(&global, &command).await,

@@ -132,6 +132,7 @@ pub enum Command {
     Manager(commands::manager::Manager),
     #[command(subcommand)]
     Backup(commands::backup::Backup),
+    Doctor(commands::doctor::Doctor),
     Local(commands::local::LocalCommand),
     Init(commands::init::Init),
     Version(commands::version::Version),

@@ -30,6 +30,11 @@ pub fn lived(ms: u64) -> String {
     }
 }
 
+/// How far a clock is off: `+3ms`, `-1.5s`, and from a minute on as [`age`].
+pub fn offset(ms: i64) -> String {
+    format!("{}{}", if ms < 0 { '-' } else { '+' }, lived(ms.unsigned_abs()))
+}
+
 /// How long ago a stamp was; empty for none.
 pub fn since(stamp_ms: u64) -> String {
     if stamp_ms == 0 { String::new() } else { age(now_ms().saturating_sub(stamp_ms)) }
@@ -83,6 +88,7 @@ mod tests {
         assert_eq!([0, 59_999, 60_000, 7_500_000, 90_000_000].map(age), ["0s", "59s", "1m00s", "2h05m", "1d01h"]);
         assert_eq!([0, 999, 1_550, 59_999, 60_000].map(lived), ["0ms", "999ms", "1.5s", "59.9s", "1m00s"]);
         assert_eq!([0, 1_023, 1_536, 12 << 20, 3 << 40].map(bytes), ["0B", "1023B", "1.5K", "12M", "3.0T"]);
+        assert_eq!([0, 3, -1_550, 120_000].map(offset), ["+0ms", "+3ms", "-1.5s", "+2m00s"]);
         assert_eq!([0, 7, 1_234].map(cpu), ["0.0%", "0.7%", "123.4%"]);
     }
 }

@@ -128,8 +128,10 @@ async fn a_day_with_minderctl() {
     desk.run("minderctl events").await;
     desk.run("minderctl host list").await;
     desk.run("minderctl host info h1").await;
+    desk.run("minderctl host info h1 --history").await;
     desk.run("minderctl host label h1 zone=b old-").await;
     desk.run("minderctl manager status").await;
+    desk.run("minderctl doctor").await;
     desk.run("minderctl manager transfer --to 2").await;
     desk.run("minderctl manager add m4:7702").await;
     desk.run("minderctl manager replace 2 m4:7702 -o json").await;

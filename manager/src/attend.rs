@@ -4,14 +4,17 @@
 //! One task a stream. It chooses an event, then acts on it; the only thing it awaits while acting is the bounded
 //! queue to the slave, and a slave that does not drain it within [`SEND_DEADLINE`] is cut off.
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::Pin, sync::Arc, time::Duration};
 
 use futures::{FutureExt, future::BoxFuture};
 use minder_fleet::{Effect, Event, Hello, Reported, Session};
-use minder_model::{BootId, ClusterId, Digest, HostName, InstanceKey, RequestId, Revision};
+use minder_model::{BootId, ClusterId, Digest, HISTORY_SAMPLES, HostName, InstanceKey, RequestId, Revision};
 use minder_proto::{convert, v1};
 use minder_state::{Command, Expect, Outcome, Proposal};
-use tokio::sync::{Notify, mpsc};
+use tokio::{
+    sync::{Notify, OwnedSemaphorePermit, mpsc},
+    time::Instant,
+};
 use tokio_stream::{StreamExt, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status, Streaming};
 
@@ -27,6 +30,8 @@ use crate::{
 const QUEUE: usize = 64;
 /// A slave that takes nothing for this long is gone or stuck.
 const SEND_DEADLINE: Duration = Duration::from_secs(10);
+/// A slave that has not taken its first assignment within this gives its place to others and goes on without.
+const FIRST_SYNC_DEADLINE: Duration = Duration::from_secs(5);
 /// Run specs sent along with an assignment unasked; the slave asks for the rest.
 const RUN_SPECS_BYTES_MAX: usize = 1024 * 1024;
 /// Heartbeats that slaves are asked to keep (design.md 6).
@@ -56,6 +61,8 @@ impl v1::slave_server::Slave for SlaveService {
             number: self.core.fleet.next_session(),
             session: None,
             changed: Arc::new(Notify::new()),
+            presence: None,
+            first_sync: FirstSync::None,
         };
         tokio::spawn(attendance.run(request.into_inner()));
         Ok(Response::new(ReceiverStream::new(stream)))
@@ -74,6 +81,22 @@ struct Attendance {
     number: u64,
     session: Option<Session>,
     changed: Arc<Notify>,
+    /// Whose stream it is, once the slave said so.
+    presence: Option<HostName>,
+    /// Its place among the first assignments under way, until the slave says that it has it.
+    first_sync: FirstSync,
+}
+
+/// How far a session is with its first assignment.
+enum FirstSync {
+    /// There is no session.
+    None,
+    /// It waits for a place.
+    Waiting(Pin<Box<dyn Future<Output = Option<OwnedSemaphorePermit>> + Send + Sync>>),
+    /// It has a place until then at the latest.
+    Under { _place: OwnedSemaphorePermit, until: Instant },
+    /// The slave has it, or took too long.
+    Over,
 }
 
 /// The stream has ended, for whatever reason.
@@ -110,6 +133,11 @@ impl Attendance {
                 },
                 () = self.changed.notified() => self.step(Event::Changed, &mut confirming).await,
                 Some(order) = order_queue.recv() => self.send(order).await,
+                next = next_place(&mut self.first_sync) => {
+                    let admitted = matches!(next, FirstSync::Under { .. });
+                    self.first_sync = next;
+                    if admitted { self.step(Event::Admitted, &mut confirming).await } else { Ok(()) }
+                }
                 (nonce, confirmed) = confirmed(&mut confirming) => {
                     confirming = None;
                     let event = self.after_confirmation(nonce, confirmed);
@@ -119,8 +147,14 @@ impl Attendance {
             if acted.is_err() || self.was_replaced() {
                 break;
             }
+            if self.session.as_ref().is_some_and(Session::is_held) {
+                self.first_sync = FirstSync::Over;
+            }
         }
         self.end_session();
+        if let Some(host) = &self.presence {
+            self.core.presences.end(host, self.number);
+        }
     }
 
     /// A later session of the same slave has taken over: this stream is a remnant.
@@ -130,6 +164,7 @@ impl Attendance {
     }
 
     fn end_session(&mut self) {
+        self.first_sync = FirstSync::None;
         if let Some(host) = self.session.take().as_ref().and_then(Session::host) {
             self.core.fleet.close(host, self.number);
             self.core.host_event(host, "session ended");
@@ -153,12 +188,15 @@ impl Attendance {
         confirming: &mut Confirming,
     ) -> Result<(), Ended> {
         use v1::from_slave::Message;
-        if let Some(host) = self.session.as_ref().and_then(Session::host) {
-            self.core.fleet.heard(host);
+        if let Some(host) = self.session.as_ref().and_then(Session::host)
+            && let Some(change) = self.core.fleet.heard(host)
+        {
+            self.core.silence_event(&change);
         }
         match message.message {
             Some(Message::Hello(hello)) => self.on_hello(hello, orders, confirming).await,
             Some(Message::Heartbeat(heartbeat)) => {
+                self.note_clock(heartbeat.wall_ms);
                 self.step(Event::Heartbeat { nonce: heartbeat.nonce }, confirming).await
             }
             Some(Message::Report(report)) => self.on_report(report).await,
@@ -170,6 +208,14 @@ impl Attendance {
             Some(Message::SpecsWanted(wanted)) => self.on_specs_wanted(&wanted).await,
             Some(Message::Events(events)) => {
                 self.on_events(events.events);
+                Ok(())
+            }
+            Some(Message::History(history)) => {
+                self.on_history(&history);
+                Ok(())
+            }
+            Some(Message::Presence(presence)) => {
+                self.on_presence(presence);
                 Ok(())
             }
             None => Ok(()),
@@ -209,12 +255,36 @@ impl Attendance {
             orders: orders.clone(),
         };
         let facts = hello.facts.map(convert::status::machine_facts_from_wire).unwrap_or_default();
-        if let Err(duplicate) = self.core.fleet.open(&host, handle, BootId::new(hello.boot_id).ok(), facts) {
-            return self.refuse(duplicate.to_string()).await;
+        match self.core.fleet.open(&host, handle, BootId::new(hello.boot_id).ok(), facts) {
+            Ok(meaning) => self.core.host_event(&host, &meaning),
+            Err(duplicate) => return self.refuse(duplicate.to_string()).await,
         }
-        self.core.host_event(&host, "session opened");
+        if let Some(change) = self.core.fleet.heard(&host) {
+            self.core.silence_event(&change);
+        }
         self.session = Some(session);
+        let core = self.core.clone();
+        self.first_sync = FirstSync::Waiting(Box::pin(async move { core.places.first_sync().await }));
         self.step(Event::Hello(introduced), confirming).await
+    }
+
+    /// Notes how far the slave's clock is off. A slave of before says nothing of it.
+    fn note_clock(&self, their_wall_ms: u64) {
+        if let (Some(host), true) = (self.session.as_ref().and_then(Session::host), their_wall_ms > 0) {
+            self.core.fleet.clock(host, their_wall_ms as i64 - wall_ms() as i64);
+        }
+    }
+
+    /// Notes whose stream this is. Another cluster's slave is nobody here; one on its first day may become somebody.
+    fn on_presence(&mut self, presence: v1::Presence) {
+        let own = match presence.cluster_id.as_str() {
+            "" => true,
+            id => self.core.cluster_id().is_some_and(|own| own.as_str() == id),
+        };
+        if let (true, None, Ok(host)) = (own, &self.presence, HostName::new(presence.host)) {
+            self.core.presences.begin(&host, self.number);
+            self.presence = Some(host);
+        }
     }
 
     /// Writes the host into the table if it is new or changed; a slave that only comes back writes nothing.
@@ -261,6 +331,9 @@ impl Attendance {
         };
         let digest = Digest::from_slice(&report.assignment_digest).unwrap_or_default();
         let revision = Revision(report.assignment_revision);
+        if let Some(session) = &mut self.session {
+            session.reported(revision);
+        }
         self.core.fleet.report(&host, |observed| observed.take(report.full, statuses, &gone, revision, digest));
         Ok(())
     }
@@ -270,6 +343,14 @@ impl Attendance {
             self.core.fleet.machine(host, convert::status::machine_usage_from_wire(usage));
         }
         Ok(())
+    }
+
+    fn on_history(&self, history: &v1::MachineHistory) {
+        let Some(host) = self.session.as_ref().and_then(Session::host) else { return };
+        // More than a ring holds would only push itself out again.
+        let newest = &history.samples[history.samples.len().saturating_sub(HISTORY_SAMPLES)..];
+        let samples: Vec<_> = newest.iter().map(convert::machine_history::machine_sample_from_wire).collect();
+        self.core.fleet.remember(host, &samples);
     }
 
     async fn on_specs_wanted(&mut self, wanted: &v1::SpecsWanted) -> Result<(), Ended> {
@@ -365,6 +446,21 @@ impl Attendance {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) | Err(_) => Err(Ended),
         }
+    }
+}
+
+/// Waits for a place, or for the end of the time in one; for ever when there is nothing to wait for.
+async fn next_place(first_sync: &mut FirstSync) -> FirstSync {
+    match first_sync {
+        FirstSync::Waiting(place) => match place.await {
+            Some(_place) => FirstSync::Under { _place, until: Instant::now() + FIRST_SYNC_DEADLINE },
+            None => FirstSync::Over,
+        },
+        FirstSync::Under { until, .. } => {
+            tokio::time::sleep_until(*until).await;
+            FirstSync::Over
+        }
+        FirstSync::None | FirstSync::Over => std::future::pending().await,
     }
 }
 

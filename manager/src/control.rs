@@ -41,7 +41,7 @@ impl ControlService {
 }
 
 /// Every streaming answer.
-type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+pub type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 /// Puts an answer into its envelope, or the answering manager's position beside the refusal.
 fn answer<T>(core: &Core, result: Result<T, Status>) -> Result<Response<T>, Status> {
@@ -116,6 +116,13 @@ impl v1::control_server::Control for ControlService {
         answer(&self.core, hosts::get(&self.core, request.into_inner()).await)
     }
 
+    async fn get_host_history(
+        &self,
+        request: Request<v1::GetHostHistoryRequest>,
+    ) -> Result<Response<v1::GetHostHistoryReply>, Status> {
+        answer(&self.core, hosts::history(&self.core, request.into_inner()).await)
+    }
+
     async fn get_managers(
         &self,
         request: Request<v1::GetManagersRequest>,
@@ -124,22 +131,24 @@ impl v1::control_server::Control for ControlService {
     }
 
     async fn watch(&self, request: Request<v1::WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
-        answer(&self.core, watch::watch(&self.core, request.into_inner()))
+        answer(&self.core, self.core.places.stream(watch::watch(&self.core, request.into_inner())))
     }
 
     async fn watch_instances(
         &self,
         request: Request<v1::WatchInstancesRequest>,
     ) -> Result<Response<Self::WatchInstancesStream>, Status> {
-        answer(&self.core, instances::watch(&self.core, request.into_inner()).await)
+        let opened = instances::watch(&self.core, request.into_inner()).await;
+        answer(&self.core, self.core.places.stream(opened))
     }
 
     async fn events(&self, request: Request<v1::EventsRequest>) -> Result<Response<Self::EventsStream>, Status> {
-        answer(&self.core, events::events(&self.core, request.into_inner()))
+        answer(&self.core, self.core.places.stream(events::events(&self.core, request.into_inner())))
     }
 
     async fn logs(&self, request: Request<v1::LogsRequest>) -> Result<Response<Self::LogsStream>, Status> {
-        answer(&self.core, log_stream::logs(&self.core, request.into_inner()).await)
+        let opened = log_stream::logs(&self.core, request.into_inner()).await;
+        answer(&self.core, self.core.places.stream(opened))
     }
 
     async fn transfer_leader(
@@ -189,5 +198,12 @@ impl v1::control_server::Control for ControlService {
         request: Request<v1::SetManagerAddressRequest>,
     ) -> Result<Response<Self::SetManagerAddressStream>, Status> {
         answer(&self.core, membership::change(&self.core, Change::SetAddress(request.into_inner())))
+    }
+
+    async fn get_presence(
+        &self,
+        request: Request<v1::GetPresenceRequest>,
+    ) -> Result<Response<v1::GetPresenceReply>, Status> {
+        Ok(Response::new(self.core.presences.answer(&self.core, request.into_inner())))
     }
 }

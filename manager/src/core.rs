@@ -4,10 +4,11 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use minder_model::{ClusterId, HostName, Revision};
 use minder_proto::v1;
-use minder_state::Applied;
+use minder_state::{Applied, Change};
 
 use crate::{
-    clock::wall_ms, control::Room, fleet::Fleet, forward::Leader, history::History, logs::LogBroker, raft::Node,
+    busy::Places, clock::wall_ms, control::Room, fleet::Fleet, forward::Leader, history::History, logs::LogBroker,
+    presence::Presences, raft::Node,
 };
 
 /// One manager.
@@ -26,6 +27,10 @@ pub struct Core {
     pub backups: Arc<tokio::sync::Semaphore>,
     /// Room on the disk for writes.
     pub room: Room,
+    /// Slaves that keep a connection to this manager, whoever leads.
+    pub presences: Presences,
+    /// What is bounded by number.
+    pub places: Places,
 }
 
 impl Core {
@@ -46,6 +51,21 @@ impl Core {
         }
     }
 
+    /// Notes what silence, or its end, has changed.
+    pub fn silence_event(&self, change: &minder_fleet::Change) {
+        let text = change.text();
+        tracing::info!(host = change.host().map(tracing::field::display), text, "silence");
+        match change.host() {
+            Some(host) => self.host_event(host, &text),
+            None => self.fleet.events.push(v1::Event {
+                time_ms: wall_ms(),
+                kind: "leader".into(),
+                text,
+                ..Default::default()
+            }),
+        }
+    }
+
     /// Notes something that happened to a host.
     pub fn host_event(&self, host: &HostName, text: &str) {
         self.fleet.events.push(v1::Event {
@@ -63,6 +83,11 @@ pub fn on_applied(history: &History, fleet: &Fleet, batch: Vec<(Revision, Applie
     let mut touched = BTreeSet::new();
     history.push(batch.into_iter().map(|(revision, applied)| {
         touched.extend(applied.touched);
+        for change in &applied.changes {
+            if let Change::HostDeleted(host) = change {
+                fleet.forget(host);
+            }
+        }
         (revision, applied.changes)
     }));
     fleet.touch(&touched);

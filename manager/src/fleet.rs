@@ -10,8 +10,10 @@ use std::{
     time::Instant,
 };
 
-use minder_fleet::{Condition, Observed, PhaseChange, SilenceLimits};
-use minder_model::{BootId, HostName, MachineFacts, MachineUsage};
+use minder_fleet::{
+    Acquaintance, Change, Condition, Observed, PhaseChange, Silence, SilenceLimits, Standing, returned,
+};
+use minder_model::{BootId, HostName, MachineFacts, MachineHistory, MachineSample, MachineUsage, Phase};
 use minder_proto::v1;
 use tokio::sync::{Notify, mpsc, watch};
 
@@ -20,7 +22,8 @@ use crate::events::EventLog;
 /// Everything observed.
 pub struct Fleet {
     inner: Mutex<Inner>,
-    silence: SilenceLimits,
+    limits: SilenceLimits,
+    began: Instant,
     version: watch::Sender<u64>,
     sessions_opened: AtomicU64,
     /// What happened.
@@ -29,19 +32,46 @@ pub struct Fleet {
 
 #[derive(Default)]
 struct Inner {
-    led_since: Option<Instant>,
+    /// While this manager leads.
+    silence: Option<Silence>,
     hosts: BTreeMap<HostName, HostEntry>,
 }
 
 #[derive(Default)]
 struct HostEntry {
     session: Option<SessionHandle>,
-    heard: Option<Instant>,
-    boot_id: Option<BootId>,
+    known: Option<Acquaintance>,
     facts: MachineFacts,
     usage: Option<(MachineUsage, Instant)>,
     observed: Observed,
+    phases: PhaseCounts,
     last_event_sequence: u64,
+    clock_offset_ms: Option<i64>,
+    history: MachineHistory,
+}
+
+/// Instances by phase, in the order of [`Phase::ALL`].
+type PhaseCounts = [u64; Phase::ALL.len()];
+
+/// The fleet in figures.
+#[derive(Debug, Clone)]
+pub struct Tally {
+    /// Open sessions.
+    pub sessions: usize,
+    /// Hosts by condition.
+    pub conditions: [(Condition, usize); 4],
+    /// Instances by phase; those of lost hosts are lost.
+    pub phases: PhaseCounts,
+    /// So many hosts are silent at once that the leader suspects itself.
+    pub self_doubt: bool,
+}
+
+impl Default for Tally {
+    /// What a manager sees that does not lead: nothing.
+    fn default() -> Self {
+        let conditions = Condition::ALL.map(|condition| (condition, 0));
+        Self { sessions: 0, conditions, phases: PhaseCounts::default(), self_doubt: false }
+    }
 }
 
 /// How others reach the task of a session.
@@ -60,10 +90,10 @@ pub struct SessionHandle {
 /// One host as it is known now.
 #[derive(Clone)]
 pub struct HostView {
-    /// How it is spoken of.
-    pub condition: Condition,
-    /// Since its last sign of life; `None` when this leader never had one.
-    pub silent_ms: Option<u64>,
+    /// How it is spoken of, and why.
+    pub standing: Standing,
+    /// How far its wall clock is ahead of this manager's, in milliseconds.
+    pub clock_offset_ms: Option<i64>,
     /// Its latest boot.
     pub boot_id: Option<BootId>,
     /// What rarely changes.
@@ -83,19 +113,22 @@ pub struct DuplicateHost {
 
 impl Fleet {
     /// Nothing observed, nothing led.
-    pub fn new(silence: SilenceLimits) -> Self {
+    pub fn new(limits: SilenceLimits) -> Self {
         Self {
             inner: Mutex::default(),
-            silence,
+            limits,
+            began: Instant::now(),
             version: watch::channel(0).0,
             sessions_opened: AtomicU64::new(0),
             events: EventLog::new(),
         }
     }
 
-    /// Leadership began: from now on silence counts.
-    pub fn lead(&self) {
-        crate::lock(&self.inner).led_since = Some(Instant::now());
+    /// Leadership began: from now on silence counts, also that of the hosts in the table.
+    pub fn lead<'a>(&self, registered: impl Iterator<Item = &'a HostName>) {
+        let mut silence = Silence::new(self.limits, self.now_ms());
+        registered.for_each(|host| silence.expect(host));
+        crate::lock(&self.inner).silence = Some(silence);
         self.bump();
     }
 
@@ -120,29 +153,34 @@ impl Fleet {
         self.sessions_opened.fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    /// Opens a session. Another slave process under the same name is refused while the first one is alive.
+    /// Opens a session and says what its coming means. Another slave process under the same name is refused while the
+    /// first one is alive.
     pub fn open(
         &self,
         host: &HostName,
         handle: SessionHandle,
         boot_id: Option<BootId>,
         facts: MachineFacts,
-    ) -> Result<(), DuplicateHost> {
+    ) -> Result<String, DuplicateHost> {
+        let now_ms = self.now_ms();
         let mut inner = crate::lock(&self.inner);
-        let suspect_ms = self.silence.suspect_ms;
-        let entry = inner.hosts.entry(host.clone()).or_default();
-        let alive = entry.heard.is_some_and(|heard| (heard.elapsed().as_millis() as u64) < suspect_ms);
+        let Inner { silence, hosts } = &mut *inner;
+        let entry = hosts.entry(host.clone()).or_default();
+        let alive = silence.as_ref().is_some_and(|silence| silence.is_connected(host));
         if entry.session.as_ref().is_some_and(|other| other.slave_id != handle.slave_id && alive) {
             return Err(DuplicateHost { host: host.clone() });
         }
+        let boot_id = boot_id.map(|boot_id| boot_id.to_string()).unwrap_or_default();
+        let now = Acquaintance { boot_id, slave_id: handle.slave_id.clone() };
+        let silent_ms = silence.as_ref().and_then(|silence| silence.standing(host, now_ms).silent_ms);
+        let meaning = returned(entry.known.as_ref(), &now, silent_ms);
         entry.session = Some(handle);
-        entry.heard = Some(Instant::now());
-        entry.boot_id = boot_id;
+        entry.known = Some(now);
         entry.facts = facts;
         entry.observed = Observed::default();
         drop(inner);
         self.bump();
-        Ok(())
+        Ok(meaning)
     }
 
     /// Closes a session, unless another one has taken its place.
@@ -163,20 +201,62 @@ impl Fleet {
         inner.hosts.get(host).and_then(|entry| entry.session.as_ref()).is_some_and(|session| session.number == number)
     }
 
-    /// Notes a sign of life.
-    pub fn heard(&self, host: &HostName) {
-        if let Some(entry) = crate::lock(&self.inner).hosts.get_mut(host) {
-            entry.heard = Some(Instant::now());
+    /// Notes a sign of life. Says so when the host was silent before.
+    pub fn heard(&self, host: &HostName) -> Option<Change> {
+        let now_ms = self.now_ms();
+        let change = crate::lock(&self.inner).silence.as_mut().and_then(|silence| silence.heard(host, now_ms));
+        if change.is_some() {
+            self.bump();
         }
+        change
+    }
+
+    /// A host that is not in the table any more: nothing of it stays, but for its session while it has one.
+    pub fn forget(&self, host: &HostName) {
+        let mut inner = crate::lock(&self.inner);
+        if inner.hosts.get(host).is_some_and(|entry| entry.session.is_some()) {
+            return;
+        }
+        inner.hosts.remove(host);
+        if let Some(silence) = &mut inner.silence {
+            silence.forget(host);
+        }
+    }
+
+    /// Puts a question to what is known of silence, with the time; nothing while this manager does not lead. Watchers
+    /// are woken when something came of it.
+    pub fn silence<T: Default>(&self, ask: impl FnOnce(&mut Silence, u64) -> T, changed: impl FnOnce(&T) -> bool) -> T {
+        let now_ms = self.now_ms();
+        let answer = crate::lock(&self.inner).silence.as_mut().map(|silence| ask(silence, now_ms)).unwrap_or_default();
+        if changed(&answer) {
+            self.bump();
+        }
+        answer
+    }
+
+    /// Milliseconds of this process' monotonic clock.
+    fn now_ms(&self) -> u64 {
+        self.began.elapsed().as_millis() as u64
     }
 
     /// Takes in what the slave reports; gives the instances whose phase changed.
     pub fn report(&self, host: &HostName, take: impl FnOnce(&mut Observed) -> Vec<PhaseChange>) -> Vec<PhaseChange> {
         let mut inner = crate::lock(&self.inner);
-        let changes = inner.hosts.get_mut(host).map(|entry| take(&mut entry.observed)).unwrap_or_default();
+        let changes = inner.hosts.get_mut(host).map(|entry| {
+            let changes = take(&mut entry.observed);
+            entry.phases = count_phases(&entry.observed);
+            changes
+        });
         drop(inner);
         self.bump();
-        changes
+        changes.unwrap_or_default()
+    }
+
+    /// Notes how far a host's wall clock is off, in milliseconds.
+    pub fn clock(&self, host: &HostName, offset_ms: i64) {
+        if let Some(entry) = crate::lock(&self.inner).hosts.get_mut(host) {
+            entry.clock_offset_ms = Some(offset_ms);
+        }
     }
 
     /// Takes in a sample of the machine. Watchers are not woken for it.
@@ -184,6 +264,19 @@ impl Fleet {
         if let Some(entry) = crate::lock(&self.inner).hosts.get_mut(host) {
             entry.usage = Some((usage, Instant::now()));
         }
+    }
+
+    /// Takes in steps of a machine's history.
+    pub fn remember(&self, host: &HostName, samples: &[MachineSample]) {
+        if let Some(entry) = crate::lock(&self.inner).hosts.get_mut(host) {
+            samples.iter().for_each(|sample| entry.history.push(*sample));
+        }
+    }
+
+    /// The last hour of a machine.
+    pub fn history(&self, host: &HostName) -> Vec<MachineSample> {
+        let inner = crate::lock(&self.inner);
+        inner.hosts.get(host).map(|entry| entry.history.after(0).copied().collect()).unwrap_or_default()
     }
 
     /// Of events that a slave sends (again), those that this leader has not had.
@@ -221,23 +314,54 @@ impl Fleet {
         crate::lock(&self.inner).hosts.values().filter(|entry| entry.session.is_some()).count()
     }
 
+    /// Counts what there is.
+    pub fn tally(&self) -> Tally {
+        let inner = crate::lock(&self.inner);
+        let Inner { silence: Some(silence), hosts } = &*inner else { return Tally::default() };
+        let mut phases = PhaseCounts::default();
+        for (host, entry) in hosts {
+            let is_lost = silence.condition(host) == Condition::Lost;
+            for (phase, (sum, count)) in Phase::ALL.iter().zip(phases.iter_mut().zip(entry.phases)) {
+                *sum += if !is_lost || *phase == Phase::Lost { count } else { 0 };
+            }
+            if is_lost {
+                phases[Phase::Lost as usize] += entry.phases.iter().sum::<u64>();
+            }
+        }
+        Tally {
+            sessions: hosts.values().filter(|entry| entry.session.is_some()).count(),
+            conditions: silence.conditions(),
+            phases,
+            self_doubt: silence.self_doubt().is_some(),
+        }
+    }
+
     /// One host as it is known now.
     pub fn view(&self, host: &HostName) -> HostView {
+        let now_ms = self.now_ms();
         let inner = crate::lock(&self.inner);
-        let led_ms = inner.led_since.map_or(0, |since| since.elapsed().as_millis() as u64);
+        let standing = inner.silence.as_ref().map(|silence| silence.standing(host, now_ms)).unwrap_or_default();
         match inner.hosts.get(host) {
-            Some(entry) => view_of(entry, led_ms, self.silence),
-            None => view_of(&HostEntry::default(), led_ms, self.silence),
+            Some(entry) => view_of(entry, standing),
+            None => view_of(&HostEntry::default(), standing),
         }
     }
 }
 
-fn view_of(entry: &HostEntry, led_ms: u64, limits: SilenceLimits) -> HostView {
-    let silent_ms = entry.heard.map(|heard| heard.elapsed().as_millis() as u64);
+fn count_phases(observed: &Observed) -> PhaseCounts {
+    let mut counts = PhaseCounts::default();
+    for status in observed.statuses.values() {
+        counts[status.phase as usize] += 1;
+    }
+    counts
+}
+
+fn view_of(entry: &HostEntry, standing: Standing) -> HostView {
+    let boot_id = entry.known.as_ref().and_then(|known| BootId::new(known.boot_id.clone()).ok());
     HostView {
-        condition: Condition::of(silent_ms, led_ms, limits),
-        silent_ms,
-        boot_id: entry.boot_id.clone(),
+        standing,
+        clock_offset_ms: entry.clock_offset_ms,
+        boot_id,
         facts: entry.facts.clone(),
         usage: entry.usage.as_ref().map(|(usage, at)| (usage.clone(), at.elapsed().as_millis() as u64)),
         observed: entry.observed.clone(),

@@ -6,12 +6,17 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use minder_model::Revision;
+use minder_model::{HostName, Revision};
 use minder_state::Change;
 use tokio::sync::watch;
 
 /// Revisions kept: a watcher that is ten seconds away under a thousand writes a second can still resume.
 const REVISIONS_KEPT_MAX: usize = 10_000;
+
+/// And their bytes, for a thousand of the largest writes would be a gigabyte: ordinary ones are far from it.
+const BYTES_KEPT_MAX: usize = 64 * 1_024 * 1_024;
+/// What a change takes beside the record of a process.
+const CHANGE_BYTES: usize = 256;
 
 /// What changed in one revision, with the records as they were then.
 #[derive(Debug, Clone)]
@@ -39,12 +44,28 @@ struct Ring {
     /// Everything after this revision is in `steps`.
     kept_after: Revision,
     steps: VecDeque<Step>,
+    bytes: usize,
+}
+
+impl Ring {
+    fn is_too_much(&self) -> bool {
+        self.steps.len() > REVISIONS_KEPT_MAX || self.bytes > BYTES_KEPT_MAX
+    }
+}
+
+/// About what these changes take in memory.
+fn weight(changes: &[Change]) -> usize {
+    let one = |change: &Change| match change {
+        Change::ProcessPut(record, hosts) => minicbor::len(&**record) + hosts.len() * size_of::<HostName>(),
+        Change::ProcessDeleted(_) | Change::HostPut(..) | Change::HostDeleted(_) => 0,
+    };
+    changes.iter().map(|change| one(change) + CHANGE_BYTES).sum()
 }
 
 impl History {
     /// An empty ring of a manager whose state stands at `applied`.
     pub fn new(applied: Revision) -> Self {
-        let ring = Ring { kept_after: applied, steps: VecDeque::new() };
+        let ring = Ring { kept_after: applied, steps: VecDeque::new(), bytes: 0 };
         Self { ring: Mutex::new(ring), newest: watch::channel(applied).0 }
     }
 
@@ -57,10 +78,12 @@ impl History {
             if changes.is_empty() {
                 continue;
             }
+            ring.bytes += weight(&changes);
             ring.steps.push_back(Step { revision, changes: changes.into() });
-            if ring.steps.len() > REVISIONS_KEPT_MAX
+            while ring.is_too_much()
                 && let Some(oldest) = ring.steps.pop_front()
             {
+                ring.bytes -= weight(&oldest.changes);
                 ring.kept_after = oldest.revision;
             }
         }
@@ -72,6 +95,7 @@ impl History {
     pub fn jump(&self, revision: Revision) {
         let mut ring = crate::lock(&self.ring);
         ring.steps.clear();
+        ring.bytes = 0;
         ring.kept_after = revision;
         self.newest.send_replace(revision);
     }
@@ -138,5 +162,25 @@ mod tests {
         }
         assert_eq!(history.after(Revision(4)).unwrap_err(), Compacted { kept_after: Revision(5) });
         assert_eq!(history.after(Revision(5)).unwrap().0.len(), REVISIONS_KEPT_MAX);
+    }
+
+    #[test]
+    fn large_changes_fill_it_sooner() {
+        let (mut state, history) = (State::default(), History::new(Revision(0)));
+        let mut spec = Spec::new(ProcessName::new("large").unwrap(), "x");
+        for revision in 1..=100 {
+            // Not the largest allowed, but a mebibyte all the same.
+            spec.args = vec![format!("{revision:08}").repeat(128 * 1_024)];
+            let proposal = Proposal {
+                request: RequestId::new(format!("r{revision}")).unwrap(),
+                time_ms: 0,
+                actor: String::new(),
+                expect: Expect::Anything,
+                command: Command::apply([spec.clone()]),
+            };
+            history.push([(Revision(revision), state.apply(Revision(revision), &proposal).changes)]);
+        }
+        let kept = history.after(crate::lock(&history.ring).kept_after).unwrap().0.len();
+        assert_eq!(kept, 63, "{}", crate::lock(&history.ring).bytes);
     }
 }

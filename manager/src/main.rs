@@ -5,6 +5,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod attend;
+mod busy;
 mod clock;
 mod control;
 mod core;
@@ -14,10 +15,13 @@ mod forward;
 mod gathered;
 mod history;
 mod logs;
+mod metrics;
 mod offline;
+mod presence;
 mod raft;
 mod serve;
 mod settings;
+mod silence;
 
 use std::{
     process::ExitCode,

@@ -15,6 +15,7 @@ use tonic::transport::{Server, server::TcpIncoming};
 
 use crate::{
     attend::SlaveService,
+    busy::Places,
     clock::wall_ms,
     control::{ControlService, Room},
     core::{self, Core},
@@ -23,8 +24,10 @@ use crate::{
     gathered::Gathered,
     history::History,
     logs::LogBroker,
+    presence::Presences,
     raft::{Addresses, Node, PeerService},
     settings::Settings,
+    silence,
 };
 
 /// A client that sends nothing is asked whether it lives this often, and dropped when it does not answer as long.
@@ -60,10 +63,14 @@ pub async fn run(settings: Settings) -> Result<(), End> {
     let core =
         open(&settings, Addresses { client: client_address.clone(), peer: peer_address.clone() }, &fleet).await?;
 
+    if let Some(address) = settings.metrics_listen {
+        serve_metrics(core.clone(), address).await?;
+    }
     let (stop, stopping) = watch::channel(false);
     let peers = tokio::spawn(serve_peers(core.clone(), peer_listener, stopping.clone()));
     let clients = tokio::spawn(serve_clients(core.clone(), client_listener, stopping));
     let follower = tokio::spawn(follow_leadership(core.clone()));
+    let listener = tokio::spawn(silence::listen(core.clone()));
     println!("ready client={client_address} peer={peer_address}");
     tracing::info!(client_address, peer_address, data = %settings.data.display(), "manager is up");
 
@@ -79,6 +86,7 @@ pub async fn run(settings: Settings) -> Result<(), End> {
         core.node.shutdown().await;
     }
     follower.abort();
+    listener.abort();
     end
 }
 
@@ -113,6 +121,8 @@ async fn open(settings: &Settings, addresses: Addresses, fleet: &Arc<Fleet>) -> 
         leader: Leader::default(),
         backups: Arc::new(tokio::sync::Semaphore::new(BACKUPS_MAX)),
         room: Room::new(settings.disk_floor_bytes),
+        presences: Presences::default(),
+        places: Places::new(settings.streams_max),
     }))
 }
 
@@ -122,6 +132,14 @@ async fn bind(what: &str, address: SocketAddr, advertise: Option<&str>) -> Resul
     })?;
     let bound = listener.local_addr().map_err(End::start)?;
     Ok((listener, advertise.map_or_else(|| bound.to_string(), Into::into)))
+}
+
+/// Metrics end with the process.
+async fn serve_metrics(core: Arc<Core>, address: SocketAddr) -> Result<(), End> {
+    let (listener, address) = bind("metrics_listen", address, None).await?;
+    tracing::info!(address, "metrics are served");
+    tokio::spawn(minder_proto::metrics::serve(listener, move || crate::metrics::page(&core)));
+    Ok(())
 }
 
 async fn wait_for_end(core: &Core) -> Result<(), End> {
@@ -145,7 +163,7 @@ async fn follow_leadership(core: Arc<Core>) {
         match (led_term, term) {
             (None, Some(term)) => {
                 tracing::info!(term, "this manager leads");
-                core.fleet.lead();
+                core.fleet.lead(core.node.snapshot_state().0.hosts().map(|(host, _)| host));
                 name_cluster(&core).await;
                 let node = core.node.clone();
                 tokio::spawn(async move { node.finish_change().await });

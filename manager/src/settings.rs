@@ -11,7 +11,7 @@ use clap::Parser;
 use minder_fleet::SilenceLimits;
 use serde::Deserialize;
 
-use crate::raft::RaftSettings;
+use crate::{busy::STREAMS_MAX_DEFAULT, raft::RaftSettings};
 
 /// One of Minder's replicated managers.
 #[derive(Debug, Parser)]
@@ -38,6 +38,9 @@ pub struct Flags {
     /// The address the other managers are told, if it is not the listening one
     #[arg(long, value_name = "ADDRESS")]
     peer_advertise: Option<String>,
+    /// Where Prometheus reads metrics, HOST:PORT; nowhere unless said
+    #[arg(long, value_name = "ADDRESS")]
+    metrics_listen: Option<String>,
     /// Listen beyond loopback although connections are neither encrypted nor authenticated yet
     #[arg(long)]
     insecure: bool,
@@ -55,11 +58,16 @@ struct File {
     peer_listen: Option<String>,
     advertise: Option<String>,
     peer_advertise: Option<String>,
+    metrics_listen: Option<String>,
     insecure: Option<bool>,
     log: Option<String>,
     disk_floor_mib: Option<u64>,
     suspect_ms: Option<u64>,
     lost_ms: Option<u64>,
+    streams_max: Option<usize>,
+    mass_silence_percent: Option<u32>,
+    mass_silence_hosts: Option<u32>,
+    mass_silence_hold_ms: Option<u64>,
     raft: RaftSettings,
 }
 
@@ -76,10 +84,14 @@ pub struct Settings {
     pub advertise: Option<String>,
     /// What the other managers are told; `None` tells the bound address.
     pub peer_advertise: Option<String>,
+    /// Where metrics are read. It may be any address: nothing can be changed there, and nothing is shown but figures.
+    pub metrics_listen: Option<SocketAddr>,
     /// Log filter.
     pub log: String,
     /// Free bytes on the data folder's file system below which writes are refused.
     pub disk_floor_bytes: u64,
+    /// Watches, events and output that may be followed at once.
+    pub streams_max: usize,
     /// When silent hosts are spoken of how.
     pub silence: SilenceLimits,
     /// Consensus.
@@ -99,16 +111,10 @@ impl Settings {
     /// Reads the file, if one is named, and lays the flags over it.
     pub fn resolve(flags: Flags) -> anyhow::Result<Self> {
         let file = flags.config.as_deref().map(read_file).transpose()?.unwrap_or_default();
+        let silence = silence(&file)?;
         let listen = flags.listen.or(file.listen).unwrap_or_else(|| LISTEN_DEFAULT.into());
         let peer_listen = flags.peer_listen.or(file.peer_listen).unwrap_or_else(|| PEER_LISTEN_DEFAULT.into());
         let insecure = flags.insecure || file.insecure.unwrap_or_default();
-        let silence = SilenceLimits {
-            suspect_ms: file.suspect_ms.unwrap_or(SilenceLimits::default().suspect_ms),
-            lost_ms: file.lost_ms.unwrap_or(SilenceLimits::default().lost_ms),
-        };
-        if silence.suspect_ms == 0 || silence.lost_ms < silence.suspect_ms {
-            bail!("suspect_ms ({}) must be above 0 and not above lost_ms ({})", silence.suspect_ms, silence.lost_ms);
-        }
         file.raft.check()?;
         Ok(Self {
             data: flags
@@ -119,12 +125,41 @@ impl Settings {
             peer_listen: resolve_address("peer_listen", &peer_listen, insecure)?,
             advertise: flags.advertise.or(file.advertise),
             peer_advertise: flags.peer_advertise.or(file.peer_advertise),
+            metrics_listen: flags
+                .metrics_listen
+                .or(file.metrics_listen)
+                .map(|text| resolve_address("metrics_listen", &text, true))
+                .transpose()?,
             log: flags.log.or(file.log).unwrap_or_else(|| LOG_DEFAULT.into()),
             disk_floor_bytes: file.disk_floor_mib.unwrap_or(DISK_FLOOR_MIB_DEFAULT) << 20,
+            streams_max: file.streams_max.unwrap_or(STREAMS_MAX_DEFAULT),
             silence,
             raft: file.raft,
         })
     }
+}
+
+fn silence(file: &File) -> anyhow::Result<SilenceLimits> {
+    let usual = SilenceLimits::default();
+    let limits = SilenceLimits {
+        suspect_ms: file.suspect_ms.unwrap_or(usual.suspect_ms),
+        lost_ms: file.lost_ms.unwrap_or(usual.lost_ms),
+        mass_percent: file.mass_silence_percent.unwrap_or(usual.mass_percent),
+        mass_hosts_min: file.mass_silence_hosts.unwrap_or(usual.mass_hosts_min),
+        mass_hold_ms: file.mass_silence_hold_ms.unwrap_or(usual.mass_hold_ms),
+    };
+    if limits.suspect_ms == 0 || limits.lost_ms < limits.suspect_ms {
+        bail!("suspect_ms ({}) must be above 0 and not above lost_ms ({})", limits.suspect_ms, limits.lost_ms);
+    }
+    if !(1..=100).contains(&limits.mass_percent) || limits.mass_hosts_min == 0 {
+        bail!(
+            "mass_silence_percent ({}) must be within 1 to 100 and mass_silence_hosts ({}) above 0; mass_silence_hold_ms = 0 \
+             turns the doubt off",
+            limits.mass_percent,
+            limits.mass_hosts_min
+        );
+    }
+    Ok(limits)
 }
 
 fn read_file(path: &Path) -> anyhow::Result<File> {
@@ -175,6 +210,7 @@ mod tests {
             ("data = '/a'", vec!["--listen", "0.0.0.0:1"], "neither encrypted nor authenticated"),
             ("data = '/a'", vec!["--listen", "nonsense"], "HOST:PORT"),
             ("data = '/a'\nsuspect_ms = 9\nlost_ms = 8", vec![], "suspect_ms"),
+            ("data = '/a'\nmass_silence_percent = 101", vec![], "mass_silence_percent"),
             ("data = 7", vec![], "no configuration of minder-manager"),
         ] {
             let error = format!("{:#}", resolve(file, &flags).unwrap_err());

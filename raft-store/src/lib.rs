@@ -31,7 +31,7 @@ pub use log::LogStore;
 pub use machine::{Hooks, Machine, Published};
 pub use rebuild::{RebuildError, Rebuilt, Survivor, finish_interrupted, restore, set_aside};
 pub use snapshot::{SnapshotFile, SnapshotReceiver};
-pub use store::{Opened, Store, StoreOptions, Verified, verify};
+pub use store::{Opened, Sizes, Store, StoreOptions, Verified, verify};
 pub use sync::{SyncExecutor, SyncStats};
 pub use types::{
     Entry, LogId, ManagerNode, Membership, Raft, SharedProposal, SnapshotMeta, StoredMembership, TypeConfig, Vote,

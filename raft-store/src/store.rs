@@ -1,5 +1,7 @@
 //! Opening a data folder: everything is read back, compared with what was promised, and only then handed out.
 
+mod sizes;
+
 use std::{
     io,
     path::{Path, PathBuf},
@@ -26,6 +28,8 @@ use crate::{
     tail::Tail,
     types::{LogId, StoredMembership},
 };
+
+pub use sizes::Sizes;
 
 const FORMAT_KEY: &[u8] = b"format";
 const IDENTITY_KEY: &[u8] = b"identity";

@@ -4,11 +4,14 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
-use minder_model::{MESSAGE_BYTES_MAX, MachineFacts, MachineUsage};
+use minder_model::{MESSAGE_BYTES_MAX, MachineFacts, MachineHistory, MachineUsage};
 use minder_proto::v1::{self, slave_client::SlaveClient};
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
@@ -35,6 +38,8 @@ pub struct Link {
     pub events: Arc<Events>,
     /// Samples of the machine.
     pub machine: watch::Receiver<Option<MachineUsage>>,
+    /// The machine's last hour.
+    pub history: Arc<Mutex<MachineHistory>>,
     /// What rarely changes of it.
     pub facts: MachineFacts,
     /// The kernel's boot id.
@@ -47,6 +52,25 @@ pub struct Link {
     managers: watch::Sender<BTreeSet<String>>,
     /// The highest term in which a manager said that it leads, and which one.
     leader: watch::Sender<(u64, String)>,
+    /// For metrics alone: open streams, and those that carry a session.
+    streams: Arc<AtomicUsize>,
+    sessions: Arc<AtomicUsize>,
+}
+
+/// Counts as one until it is dropped.
+pub struct Counted(Arc<AtomicUsize>);
+
+impl Counted {
+    fn new(counter: &Arc<AtomicUsize>) -> Self {
+        counter.fetch_add(1, Ordering::Relaxed);
+        Self(counter.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// One manager's stream.
@@ -69,6 +93,7 @@ impl Link {
         host: HostHandle,
         events: Arc<Events>,
         machine: watch::Receiver<Option<MachineUsage>>,
+        history: Arc<Mutex<MachineHistory>>,
         facts: MachineFacts,
         boot_id: String,
         logs: Box<dyn Fn(&minder_model::InstanceKey) -> PathBuf + Send + Sync>,
@@ -79,12 +104,15 @@ impl Link {
             host,
             events,
             machine,
+            history,
             facts,
             boot_id,
             slave_id: uuid::Uuid::new_v4().to_string(),
             logs,
             managers: watch::channel(managers).0,
             leader: watch::channel((0, String::new())).0,
+            streams: Arc::default(),
+            sessions: Arc::default(),
         }
     }
 
@@ -135,6 +163,7 @@ impl Link {
             match self.open(&address).await {
                 Ok(stream) => {
                     wait = RETRY_MIN;
+                    let _open = Counted::new(&self.streams);
                     session::attend(&self, stream).await;
                     tracing::debug!(address, "the stream to this manager ended");
                 }
@@ -158,6 +187,26 @@ impl Link {
             .map_err(|status| status.message().to_owned())?
             .into_inner();
         Ok(Stream { out, from_manager, channel, address: address.into() })
+    }
+
+    /// Managers that this slave has a stream to.
+    pub fn streams(&self) -> usize {
+        self.streams.load(Ordering::Relaxed)
+    }
+
+    /// Managers that this slave knows of.
+    pub fn managers_known(&self) -> usize {
+        self.managers.borrow().len()
+    }
+
+    /// Whether a leader has the session.
+    pub fn in_session(&self) -> bool {
+        self.sessions.load(Ordering::Relaxed) > 0
+    }
+
+    /// A session is open until this is dropped.
+    pub fn open_session(&self) -> Counted {
+        Counted::new(&self.sessions)
     }
 
     /// Whose the session is: the term and address of the leader known best.

@@ -1,9 +1,16 @@
 //! The machine, by sysinfo, on a small budget: facts once, use every few seconds, and of processes only those that are
 //! managed here, read from their own files instead of a walk over all of them.
 
-use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
-use minder_model::{Disk, InstanceKey, MachineFacts, MachineUsage, NetworkInterface, ProcessUsage};
+use minder_model::{
+    Disk, HistoryStep, InstanceKey, MachineFacts, MachineHistory, MachineUsage, NetworkInterface, ProcessUsage,
+};
 use minder_shim::identity;
 use sysinfo::{DiskRefreshKind, Disks, Networks, System};
 use tokio::sync::watch;
@@ -52,8 +59,10 @@ pub async fn sample(
     view: watch::Receiver<Arc<View>>,
     interval: Duration,
     samples: watch::Sender<Option<MachineUsage>>,
+    history: Arc<Mutex<MachineHistory>>,
 ) {
     let mut sampler = Sampler::new();
+    let mut step = HistoryStep::default();
     let mut ticks = tokio::time::interval(interval);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -61,6 +70,9 @@ pub async fn sample(
         let seen = view.borrow().clone();
         // Reading a few files of /proc takes a millisecond or ten; other tasks move to another thread meanwhile.
         let usage = tokio::task::block_in_place(|| sampler.sample(&seen));
+        if let Some(sample) = step.add(&usage) {
+            history.lock().unwrap_or_else(PoisonError::into_inner).push(sample);
+        }
         samples.send_replace(Some(usage));
     }
 }

@@ -15,17 +15,22 @@ mod link;
 mod local;
 mod logs;
 mod machine;
+mod metrics;
 mod os;
 mod probe;
 mod session;
 mod settings;
 
-use std::{process::ExitCode, sync::Arc};
+use std::{
+    net::SocketAddr,
+    process::ExitCode,
+    sync::{Arc, Mutex},
+};
 
 use clap::Parser;
-use minder_model::InstanceKey;
+use minder_model::{InstanceKey, MachineHistory};
 use minder_shim::identity;
-use tokio::{signal::unix::SignalKind, sync::watch};
+use tokio::{net::TcpListener, signal::unix::SignalKind, sync::watch};
 
 use crate::{
     events::Events,
@@ -91,7 +96,8 @@ async fn run(settings: Settings) -> ExitCode {
         Err(error) => return storage_failed(&settings, &error),
     };
     let (samples, machine) = watch::channel(None);
-    tokio::spawn(machine::sample(handle.view.clone(), settings.machine_interval, samples));
+    let history = Arc::new(Mutex::new(MachineHistory::default()));
+    tokio::spawn(machine::sample(handle.view.clone(), settings.machine_interval, samples, history.clone()));
     let folders = Folders::new(&settings.data);
     match local::listen(&settings.data, settings.local_group) {
         Ok(listener) => {
@@ -108,11 +114,22 @@ async fn run(settings: Settings) -> ExitCode {
         handle,
         events,
         machine,
+        history,
         facts,
         identity::boot_id(),
         Box::new(move |key| folders.logs(key)),
     );
-    tokio::spawn(Arc::new(link).run());
+    let link = Arc::new(link);
+    if let Some(address) = settings.metrics_listen {
+        match serve_metrics(link.clone(), address).await {
+            Ok(address) => tracing::info!(%address, "metrics are served"),
+            Err(error) => {
+                eprintln!("minder-slave: cannot listen at {address} (metrics_listen): {error}");
+                return ExitCode::FAILURE;
+            }
+        }
+    }
+    tokio::spawn(link.run());
     println!("ready host={}", settings.name);
     tracing::info!(host = %settings.name, data = %settings.data.display(), "slave is up");
     // Both may be dropped at their await: the process ends, and what it supervises goes on.
@@ -120,6 +137,13 @@ async fn run(settings: Settings) -> ExitCode {
         error = host.run() => storage_failed(&settings, &error),
         () = told_to_end() => ExitCode::SUCCESS,
     }
+}
+
+async fn serve_metrics(link: Arc<Link>, address: SocketAddr) -> std::io::Result<SocketAddr> {
+    let listener = TcpListener::bind(address).await?;
+    let address = listener.local_addr()?;
+    tokio::spawn(minder_proto::metrics::serve(listener, move || metrics::page(&link)));
+    Ok(address)
 }
 
 fn storage_failed(settings: &Settings, error: &std::io::Error) -> ExitCode {

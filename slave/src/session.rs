@@ -4,10 +4,15 @@
 //! The fence against the past has three parts: the ledger refuses an older revision, the cluster must be the same, and an
 //! assignment must come under one of the last two heartbeats, for its sender confirmed its leadership after that one.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
 
 use minder_model::{ClusterId, DeltaError, InstanceKey, InstanceStatus};
 use minder_proto::{
+    convert::machine_history::machine_sample_to_wire,
     convert::status::{
         instance_status_to_wire, instance_status_to_wire_since, machine_facts_to_wire, machine_usage_to_wire,
     },
@@ -21,8 +26,9 @@ use tokio_stream::StreamExt;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
+    clock::wall_ms,
     host::{Message, Refusal, View},
-    link::{Link, Stream},
+    link::{Counted, Link, Stream},
     logs,
 };
 
@@ -30,6 +36,8 @@ use crate::{
 const REPORT_PACE: Duration = Duration::from_millis(20);
 /// So many may go at once before: somebody waits for a start or a stop, which is two or three changes.
 const REPORT_BURST: u32 = 4;
+/// A new leader gets the machine's last hour from all slaves within so many looks at the machine, not in one moment.
+const HISTORY_WAIT_LOOKS: u32 = 2;
 /// Past events that a new session is sent again.
 const EVENTS_AGAIN: usize = 200;
 /// Events in one message.
@@ -51,6 +59,12 @@ struct Session {
     role: v1::Role,
     /// The cluster that has welcomed it.
     cluster: Option<ClusterId>,
+    /// Once it has.
+    _counted: Option<Counted>,
+    /// When the machine's last hour may be sent for the first time.
+    history_from: Instant,
+    /// Begin of the newest step that was sent.
+    history_sent_s: u32,
     nonce: u64,
     answered: u64,
     reported: BTreeMap<InstanceKey, Arc<InstanceStatus>>,
@@ -87,6 +101,7 @@ impl Attendance {
         let mut machine = self.link.machine.clone();
         let mut events = self.link.events.newest();
         let mut leader = self.link.leader();
+        self.present().await?;
         let mut beats = tokio::time::interval(self.link.settings.heartbeat_interval);
         beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -152,6 +167,17 @@ impl Attendance {
         }
     }
 
+    /// Says whose stream this is, to a manager that does not lead as well.
+    async fn present(&self) -> Result<(), Ended> {
+        let cluster = self.link.host.view.borrow().cluster.clone();
+        self.send(Out::Presence(v1::Presence {
+            host: self.link.settings.name.to_string(),
+            cluster_id: cluster.as_ref().map(ToString::to_string).unwrap_or_default(),
+            boot_id: self.link.boot_id.clone(),
+        }))
+        .await
+    }
+
     /// The manager says whether it leads. A session begins with a hello, and ends when it does not any more.
     async fn on_role(&mut self, role: v1::Role) -> Result<(), Ended> {
         if !role.leader || role.term < self.link.leader().borrow().0 {
@@ -179,6 +205,9 @@ impl Attendance {
         self.session = Some(Session {
             role,
             cluster: None,
+            _counted: None,
+            history_from: Instant::now() + (settings.machine_interval * HISTORY_WAIT_LOOKS).mul_f64(rand::random()),
+            history_sent_s: 0,
             nonce: 0,
             answered: 0,
             reported: BTreeMap::new(),
@@ -210,6 +239,7 @@ impl Attendance {
             return self.refuse(0, OTHER_CLUSTER).await;
         }
         session.cluster = Some(cluster);
+        session._counted = Some(self.link.open_session());
         self.believe();
         tracing::info!(manager = self.stream.address, "session with the leader");
         self.beat().await?;
@@ -246,7 +276,7 @@ impl Attendance {
         }
         session.nonce += 1;
         let nonce = session.nonce;
-        self.send(Out::Heartbeat(v1::Heartbeat { nonce })).await
+        self.send(Out::Heartbeat(v1::Heartbeat { nonce, wall_ms: wall_ms() })).await
     }
 
     async fn on_assignment(&mut self, assignment: v1::Assignment) -> Result<(), Ended> {
@@ -314,10 +344,24 @@ impl Attendance {
 
     async fn machine(&mut self) -> Result<(), Ended> {
         let usage = self.link.machine.borrow().as_ref().map(machine_usage_to_wire);
-        match usage {
-            Some(usage) => self.send(Out::Machine(v1::MachineReport { usage: Some(usage) })).await,
-            None => Ok(()),
+        if usage.is_some() {
+            self.send(Out::Machine(v1::MachineReport { usage })).await?;
         }
+        self.history().await
+    }
+
+    /// Sends the steps of the machine's last hour that this leader has not had.
+    async fn history(&mut self) -> Result<(), Ended> {
+        let Some(session) = self.session.as_mut().filter(|session| session.history_from <= Instant::now()) else {
+            return Ok(());
+        };
+        let samples: Vec<v1::MachineSample> = {
+            let history = self.link.history.lock().unwrap_or_else(PoisonError::into_inner);
+            history.after(session.history_sent_s).map(machine_sample_to_wire).collect()
+        };
+        let Some(newest) = samples.last() else { return Ok(()) };
+        session.history_sent_s = newest.at_s;
+        self.send(Out::History(v1::MachineHistory { samples })).await
     }
 
     async fn events(&mut self) -> Result<(), Ended> {

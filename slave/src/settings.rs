@@ -3,6 +3,7 @@
 
 use std::{
     collections::BTreeMap,
+    net::{SocketAddr, ToSocketAddrs},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -47,6 +48,9 @@ pub struct Flags {
     /// What is done with processes where this slave keeps its own, of which its ledger knows nothing
     #[arg(long, value_enum)]
     stray: Option<StrayPolicy>,
+    /// Where Prometheus reads metrics, HOST:PORT; nowhere unless said
+    #[arg(long, value_name = "ADDRESS")]
+    metrics_listen: Option<String>,
     /// What to log: error, warn, info, debug
     #[arg(long, value_name = "FILTER")]
     log: Option<String>,
@@ -87,6 +91,7 @@ struct File {
     supervision: Option<Supervision>,
     local_group: Option<String>,
     stray: Option<StrayPolicy>,
+    metrics_listen: Option<String>,
     log: Option<String>,
     heartbeat_interval_ms: Option<u64>,
     machine_interval_ms: Option<u64>,
@@ -113,6 +118,8 @@ pub struct Settings {
     pub local_group: Option<Gid>,
     /// What is done with strays.
     pub stray: StrayPolicy,
+    /// Where metrics are read. It may be any address: nothing can be changed there, and nothing is shown but figures.
+    pub metrics_listen: Option<SocketAddr>,
     /// Log filter.
     pub log: String,
     /// Between two signs of life.
@@ -160,6 +167,7 @@ impl Settings {
             supervision: flags.supervision.or(file.supervision).unwrap_or_default(),
             local_group: flags.local_group.or(file.local_group).map(|name| group(&name)).transpose()?,
             stray: flags.stray.or(file.stray).unwrap_or_default(),
+            metrics_listen: flags.metrics_listen.or(file.metrics_listen).map(|text| address(&text)).transpose()?,
             log: flags.log.or(file.log).unwrap_or_else(|| "info".into()),
             heartbeat_interval: Duration::from_millis(heartbeat_ms),
             machine_interval: Duration::from_millis(machine_ms),
@@ -180,6 +188,12 @@ fn machine_name() -> anyhow::Result<String> {
 fn group(name: &str) -> anyhow::Result<Gid> {
     let group = Group::from_name(name).with_context(|| format!("local_group: looking for {name}"))?;
     Ok(group.with_context(|| format!("local_group: there is no group {name}"))?.gid)
+}
+
+fn address(text: &str) -> anyhow::Result<SocketAddr> {
+    let mut found =
+        text.to_socket_addrs().with_context(|| format!("metrics_listen: {text:?} is no address; write HOST:PORT"))?;
+    found.next().with_context(|| format!("metrics_listen: {text:?} has no address"))
 }
 
 fn shim_beside() -> anyhow::Result<PathBuf> {
@@ -225,6 +239,7 @@ mod tests {
             ("name = 'a b'\ndata = '/d'\nmanagers = ['x:1']", vec![], "no host name"),
             (&format!("{good}nmae = 'b'"), vec![], "nmae"),
             (good, vec!["--label", "zone"], "KEY=VALUE"),
+            (good, vec!["--metrics-listen", "nonsense"], "HOST:PORT"),
             (good, vec!["--local-group", "no-such-group"], "there is no group no-such-group"),
             (&format!("{good}heartbeat_interval_ms = 1"), vec![], "heartbeat_interval_ms"),
         ] {

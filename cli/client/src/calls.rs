@@ -128,6 +128,17 @@ impl Client {
         .await
     }
 
+    /// The last hour of a machine, by its name or the address its slave announced.
+    pub async fn host_history(&self, host: &str) -> Result<v1::GetHostHistoryReply, Error> {
+        let request = v1::GetHostHistoryRequest { host: host.into() };
+        self.read(
+            request,
+            |mut control, request| async move { control.get_host_history(request).await },
+            |reply| reply.position.as_ref(),
+        )
+        .await
+    }
+
     /// How the managers stand; with `local`, what the asked one knows by itself.
     pub async fn managers(&self, local: bool) -> Result<v1::GetManagersReply, Error> {
         let request = v1::GetManagersRequest { local };

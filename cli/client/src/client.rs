@@ -13,7 +13,7 @@ use tonic::{Request, Response, Status, transport::Channel};
 
 use crate::{
     backoff::Backoff,
-    error::{Error, Verdict, judge},
+    error::{Error, Verdict, judge, retry_after},
     servers::Servers,
 };
 
@@ -26,6 +26,8 @@ const CONNECT: Duration = Duration::from_secs(1);
 /// With less time than this left no further attempt is begun: cut short, it would make "nothing was changed", which the
 /// one before was told, into "nobody knows".
 const WORTH_WHILE: Duration = Duration::from_millis(100);
+/// No manager may ask to be left alone for longer.
+const WAIT_ASKED_MAX: Duration = Duration::from_secs(5);
 /// When no manager even takes a connection for this long, waiting on is of little use: most likely the addresses are
 /// wrong, or all of them are down.
 const NOBODY_LISTENS: Duration = Duration::from_secs(2);
@@ -177,7 +179,10 @@ impl Client {
                             self.lock().learn(&address);
                             return Ok((address, response.into_inner()));
                         }
-                        Ok(Err(status)) | Err(status) => self.learn(&address, &status),
+                        Ok(Err(status)) | Err(status) => {
+                            attempts.asked_to_wait = retry_after(&status);
+                            self.learn(&address, &status)
+                        }
                     }
                 }
             };
@@ -263,6 +268,8 @@ struct Attempts {
     /// When a manager last took a connection.
     heard: Instant,
     unsure: bool,
+    /// By a manager that is too busy.
+    asked_to_wait: Option<Duration>,
 }
 
 impl Attempts {
@@ -276,6 +283,7 @@ impl Attempts {
             tried: Vec::new(),
             heard: Instant::now(),
             unsure: false,
+            asked_to_wait: None,
         }
     }
 
@@ -295,7 +303,12 @@ impl Attempts {
         if self.count > self.round && self.heard.elapsed() > NOBODY_LISTENS {
             return false;
         }
-        let wait = if self.count < self.round { Duration::ZERO } else { self.backoff.next() };
+        let wait = match self.asked_to_wait.take() {
+            // Everybody who was refused in one moment must not come back in one.
+            Some(asked) => asked.min(WAIT_ASKED_MAX).mul_f64(1.0 + rand::random::<f64>()) + self.backoff.next(),
+            None if self.count < self.round => Duration::ZERO,
+            None => self.backoff.next(),
+        };
         if wait + WORTH_WHILE >= self.left() {
             return false;
         }

@@ -1,5 +1,7 @@
 //! What can become of a call.
 
+use std::time::Duration;
+
 use tonic::{Code, Status};
 
 /// Why there is no answer, or what the answer was instead.
@@ -60,6 +62,12 @@ pub(crate) enum Verdict {
 
 /// Managers say this when a call that failed has surely changed nothing.
 const NOTHING_CHANGED: [&str; 2] = ["nothing was changed", "belongs to no cluster"];
+
+/// How long a manager that is too busy asks to be left alone, by the name that gRPC's own retry design has for it.
+pub(crate) fn retry_after(status: &Status) -> Option<Duration> {
+    let ms = status.metadata().get("grpc-retry-pushback-ms")?.to_str().ok()?.parse().ok()?;
+    Some(Duration::from_millis(ms))
+}
 
 /// Reads a status as the contract says managers use them.
 pub(crate) fn judge(status: &Status) -> Verdict {

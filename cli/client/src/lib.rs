@@ -7,6 +7,7 @@
 mod backoff;
 mod calls;
 mod client;
+pub mod doctor;
 pub mod document;
 mod error;
 mod local;

@@ -135,3 +135,15 @@ async fn a_watch_resumes_without_gap_or_double() {
     fake.table.lock().unwrap().troubles.push_back(Status::out_of_range("compacted"));
     assert!(matches!(watch.next().await.unwrap_err(), Error::Compacted(_)));
 }
+
+#[tokio::test]
+async fn a_manager_that_is_too_busy_is_asked_again_after_the_time_it_says() {
+    let fake = Fake::start().await;
+    let mut busy = Status::resource_exhausted("too busy; nothing was changed");
+    busy.metadata_mut().insert("grpc-retry-pushback-ms", "300".parse().unwrap());
+    fake.table.lock().unwrap().troubles.extend([busy.clone(), busy]);
+    let began = Instant::now();
+    client(&[&fake.address]).apply(&[spec()], &Write::default()).await.unwrap();
+    assert!(began.elapsed() >= Duration::from_millis(600), "{:?}", began.elapsed());
+    assert_eq!(fake.table.lock().unwrap().writes.len(), 1);
+}

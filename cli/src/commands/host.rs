@@ -1,6 +1,7 @@
 use clap::{Args, Subcommand};
 use minder_client::{Write, v1};
 
+use super::host_history;
 use crate::{
     confirm::confirm,
     context::Context,
@@ -9,8 +10,11 @@ use crate::{
     screen::{Tone, put},
     table::Table,
     views::{FactsView, HostView, Listing, UsageView, WriteView, print},
-    words::{age, bytes, cpu},
+    words::{age, bytes, cpu, offset},
 };
+
+/// Lines below the table that say more about single hosts: as many as a screen has.
+const NOTES_MAX: usize = 20;
 
 /// Look at machines, label them, forget them
 #[derive(Debug, Subcommand)]
@@ -37,6 +41,9 @@ pub struct List {
 pub struct Info {
     /// Name, or the address its slave announced
     pub host: String,
+    /// Its last hour instead: CPU, load, memory, the fullest disk, network
+    #[arg(long)]
+    pub history: bool,
 }
 
 #[derive(Debug, Args)]
@@ -61,6 +68,7 @@ pub struct Remove {
 pub async fn run(context: &Context, command: Host) -> Result<u8, Failure> {
     match command {
         Host::List(command) => list(context, command).await,
+        Host::Info(command) if command.history => host_history::run(context, &command.host).await,
         Host::Info(command) => info(context, command).await,
         Host::Label(command) => label(context, command).await,
         Host::Remove(command) => remove(context, command).await,
@@ -70,18 +78,34 @@ pub async fn run(context: &Context, command: Host) -> Result<u8, Failure> {
 async fn list(context: &Context, command: List) -> Result<u8, Failure> {
     let reply = context.client.hosts(command.patterns).await?;
     let views: Vec<HostView> = reply.hosts.iter().map(HostView::new).collect();
+    if !reply.note.is_empty() {
+        eprintln!("warning: {}", reply.note);
+    }
     match context.output {
         Output::Json | Output::Yaml => print(context.output, &Listing::new(reply.position.as_ref(), views))?,
         Output::Name => put(&views.iter().map(|view| format!("{}\n", view.name)).collect::<String>()),
-        Output::Table | Output::Wide => put(&table(&views, context.output == Output::Wide).text(&context.screen)),
+        Output::Table | Output::Wide => {
+            put(&table(&views, context.output == Output::Wide).text(&context.screen));
+            put(&notes(&views));
+        }
     }
     Ok(DONE)
+}
+
+/// Why silent hosts are not called lost, one line each.
+fn notes(views: &[HostView]) -> String {
+    let noted: Vec<&HostView> = views.iter().filter(|view| !view.note.is_empty()).collect();
+    let mut text: String = noted.iter().take(NOTES_MAX).map(|view| format!("{}: {}\n", view.name, view.note)).collect();
+    if noted.len() > NOTES_MAX {
+        text.push_str(&format!("and {} more\n", noted.len() - NOTES_MAX));
+    }
+    text
 }
 
 fn table(views: &[HostView], wide: bool) -> Table {
     let mut headings = vec!["HOST", "CONDITION", "SILENT", "RUNNING", "CPU", "MEMORY", "ADDRESS", "LABELS"];
     if wide {
-        headings.extend(["KERNEL", "SLAVE", "SUPERVISION", "REVISION"]);
+        headings.extend(["KERNEL", "SLAVE", "SUPERVISION", "REVISION", "CLOCK"]);
     }
     let mut table = Table::new(&headings);
     for view in views {
@@ -109,6 +133,7 @@ fn table(views: &[HostView], wide: bool) -> Table {
                 plain(facts.map(|facts| facts.slave_version.clone()).unwrap_or_default()),
                 plain(facts.map(|facts| facts.supervision.to_owned()).unwrap_or_default()),
                 plain(format!("{}/{}", view.assignment_revision_seen, view.assignment_revision)),
+                plain(view.clock_offset_ms.map_or("-".into(), offset)),
             ]);
         }
         table.row(row);
@@ -143,8 +168,15 @@ fn block(context: &Context, view: &HostView) -> String {
     let mut text = format!("{}\n", view.name);
     let mut line = |key: &str, value: String| text.push_str(&format!("  {key:>11}: {value}\n"));
     let silent = view.silent_ms.filter(|ms| *ms >= 1_000).map(|ms| format!(", silent for {}", age(ms)));
-    line("Condition", format!("{}{}", view.condition, silent.unwrap_or_default()));
+    let note = if view.note.is_empty() { String::new() } else { format!(": {}", view.note) };
+    line("Condition", format!("{}{}{note}", view.condition, silent.unwrap_or_default()));
     line("Address", view.address.clone());
+    if !view.boot_id.is_empty() {
+        line("Boot", view.boot_id.clone());
+    }
+    if let Some(ms) = view.clock_offset_ms {
+        line("Clock", format!("{} from the leader's", offset(ms)));
+    }
     line("Labels", labels(view));
     line("Processes", format!("{} of {} running", view.instances_running, view.instances_wanted));
     line("Revision", format!("{} of {} taken over", view.assignment_revision_seen, view.assignment_revision));

@@ -9,7 +9,7 @@ use crate::{
     screen::{Tone, put},
     table::Table,
     views::{ManagerView, ManagersView, print},
-    words::{age, bytes},
+    words::{age, bytes, offset},
 };
 
 /// Look at the managers, hand over leadership, change who they are
@@ -79,7 +79,21 @@ fn table(view: &ManagersView, wide: bool) -> Table {
     let mut headings =
         vec!["ID", "ROLE", "ADDRESS", "TERM", "APPLIED", "LAG", "FSYNC p50/p99", "SESSIONS", "DISK FREE", "UP"];
     if wide {
-        headings.extend(["PEER", "LOG", "COMMITTED", "SNAPSHOT", "PURGED", "HASH", "VERSION"]);
+        headings.extend([
+            "PEER",
+            "LAST",
+            "COMMITTED",
+            "SNAPSHOT",
+            "PURGED",
+            "LOG SIZE",
+            "SNAPSHOT SIZE/AGE",
+            "LEADERS",
+            "CLOCK",
+            "ANSWER",
+            "WRITES",
+            "HASH",
+            "VERSION",
+        ]);
     }
     let mut table = Table::new(&headings);
     for manager in &view.managers {
@@ -109,6 +123,12 @@ fn table(view: &ManagersView, wide: bool) -> Table {
                 plain(manager.committed_index.to_string()),
                 plain(manager.snapshot_index.to_string()),
                 plain(manager.purged_index.to_string()),
+                plain(bytes(manager.log_bytes)),
+                plain(snapshot(manager)),
+                plain(manager.leader_changes.to_string()),
+                plain(manager.clock_offset_ms.map_or("-".into(), offset)),
+                plain(manager.answered_in_us.map_or("-".into(), milliseconds)),
+                plain(format!("{}/{}", manager.proposals_in_flight, manager.proposals_max)),
                 plain(manager.state_hash.chars().take(12).collect()),
                 plain(manager.version.clone()),
             ]);
@@ -123,6 +143,13 @@ fn role(manager: &ManagerView) -> String {
     match manager.role.as_str() {
         "unreachable" if !manager.voter => "unreachable learner".into(),
         role => role.into(),
+    }
+}
+
+fn snapshot(manager: &ManagerView) -> String {
+    match manager.snapshot_age_ms {
+        Some(ms) => format!("{}/{}", bytes(manager.snapshot_bytes), age(ms)),
+        None => "-".into(),
     }
 }
 

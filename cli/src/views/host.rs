@@ -12,6 +12,11 @@ pub struct HostView {
     pub condition: &'static str,
     pub labels: BTreeMap<String, String>,
     pub silent_ms: Option<u64>,
+    /// Of a silent host: why it is not called lost.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub note: String,
+    /// How far its wall clock is ahead of the leader's.
+    pub clock_offset_ms: Option<i64>,
     pub registered: bool,
     pub boot_id: String,
     pub instances_wanted: u32,
@@ -102,6 +107,8 @@ impl HostView {
             },
             labels: host.labels.clone(),
             silent_ms: host.silent_ms,
+            note: host.note.clone(),
+            clock_offset_ms: host.clock_offset_ms,
             registered: host.registered,
             boot_id: host.boot_id.clone(),
             instances_wanted: host.instances_wanted,

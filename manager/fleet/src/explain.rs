@@ -132,7 +132,10 @@ mod tests {
     use minder_model::{Digest, Generation, HostName, Incarnation, InstanceKey, ProcessName, Revision, Wanted};
 
     use super::*;
-    use crate::{condition::Condition, view::show};
+    use crate::{
+        condition::{Condition, Standing},
+        view::show,
+    };
 
     #[test]
     fn checks_are_explained_while_the_process_can_be_seen_and_what_it_waits_for() {
@@ -176,7 +179,8 @@ mod tests {
         let instance = InstanceRef { host: HostName::new("h").unwrap(), key };
         let spec = Spec::new(ProcessName::new("app").unwrap(), "x");
         let explained = |condition: Condition| {
-            let shown = show(&item, Some(&status), condition, true, true, Some(20_000), true);
+            let standing = Standing { condition, silent_ms: Some(20_000), doubt: None };
+            let shown = show(&item, Some(&status), &standing, true, true, true);
             explain(&instance, &item, Some(&status), &spec, &shown, &[], 15_000).join("\n")
         };
         let seen = explained(Condition::Connected);
@@ -194,7 +198,8 @@ mod tests {
             ready: None,
             ..status.clone()
         };
-        let shown = show(&item, Some(&waiting), Condition::Connected, true, true, None, true);
+        let standing = Standing { condition: Condition::Connected, ..Standing::default() };
+        let shown = show(&item, Some(&waiting), &standing, true, true, true);
         let seen = explain(&instance, &item, Some(&waiting), &spec, &shown, &[], 15_000).join("\n");
         assert!(seen.contains("Reason: waits for db, which is not assigned to this host."), "{seen}");
         assert!(seen.contains("Next: it starts as soon as it need not wait"), "{seen}");

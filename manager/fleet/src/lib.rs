@@ -11,10 +11,12 @@ mod condition;
 mod explain;
 mod observed;
 mod session;
+mod silence;
 mod view;
 
-pub use condition::{Condition, SilenceLimits};
+pub use condition::{Acquaintance, Condition, Doubt, SilenceLimits, Standing, name_managers, returned};
 pub use explain::explain;
 pub use observed::{Observed, PhaseChange, Reported};
 pub use session::{Effect, Event, Hello, Session};
+pub use silence::{Change, Silence};
 pub use view::{Shown, show};

@@ -32,6 +32,9 @@ pub enum Event {
         /// Counts up with each heartbeat.
         nonce: u64,
     },
+    /// There is room for this session's first assignment: until then it waits, so that a whole fleet that comes back
+    /// does not get everything in one moment.
+    Admitted,
     /// The host's slice may have changed.
     Changed,
     /// Leadership was confirmed by a quorum round that began when [`Effect::Confirm`] was given.
@@ -88,8 +91,10 @@ pub struct Session {
     cluster: ClusterId,
     hello: Option<Hello>,
     nonce: Option<u64>,
+    admitted: bool,
     confirming: bool,
     dirty: bool,
+    acts_on: Revision,
     /// What the slave holds once everything sent has arrived.
     sent: Option<Assignment>,
 }
@@ -97,7 +102,16 @@ pub struct Session {
 impl Session {
     /// A session of this cluster that nobody has spoken in yet.
     pub fn new(cluster: ClusterId) -> Self {
-        Self { cluster, hello: None, nonce: None, confirming: false, dirty: true, sent: None }
+        Self {
+            cluster,
+            hello: None,
+            nonce: None,
+            admitted: false,
+            confirming: false,
+            dirty: true,
+            acts_on: Revision::ZERO,
+            sent: None,
+        }
     }
 
     /// The host that spoke, once it did.
@@ -116,6 +130,16 @@ impl Session {
         ))
     }
 
+    /// The slave reports that it acts on this revision.
+    pub fn reported(&mut self, revision: Revision) {
+        self.acts_on = revision;
+    }
+
+    /// Whether the slave acts on everything it was sent, or was found to need nothing.
+    pub fn is_held(&self) -> bool {
+        self.sent.as_ref().is_some_and(|sent| self.acts_on >= sent.revision)
+    }
+
     /// Takes one event; gives what to do, in order.
     pub fn step(&mut self, event: Event) -> Vec<Effect> {
         let mut effects = match event {
@@ -123,6 +147,10 @@ impl Session {
             Event::Heartbeat { nonce } => {
                 self.nonce = Some(nonce);
                 alloc::vec![Effect::AnswerHeartbeat { nonce }]
+            }
+            Event::Admitted => {
+                self.admitted = true;
+                Vec::new()
             }
             Event::Changed => {
                 self.dirty = true;
@@ -150,6 +178,7 @@ impl Session {
         if self.hello.is_some() {
             return alloc::vec![Effect::Close(String::from("a second hello in one session"))];
         }
+        self.acts_on = hello.revision;
         self.hello = Some(hello);
         alloc::vec![Effect::Welcome]
     }
@@ -164,7 +193,8 @@ impl Session {
     }
 
     fn confirm_if_due(&mut self) -> Option<Effect> {
-        let nonce = self.nonce.filter(|_| self.hello.is_some() && self.dirty && !self.confirming)?;
+        let ready = self.hello.is_some() && self.admitted && self.dirty && !self.confirming;
+        let nonce = self.nonce.filter(|_| ready)?;
         self.confirming = true;
         self.dirty = false;
         Some(Effect::Confirm { nonce })
@@ -236,6 +266,7 @@ mod tests {
     fn opened(held: &Assignment) -> Session {
         let mut session = Session::new(cluster());
         assert_eq!(session.step(hello(held)), [Effect::Welcome]);
+        assert_eq!(session.step(Event::Admitted), []);
         assert_eq!(
             session.step(Event::Heartbeat { nonce: 7 }),
             [Effect::AnswerHeartbeat { nonce: 7 }, Effect::Confirm { nonce: 7 }]
@@ -247,13 +278,16 @@ mod tests {
     fn nothing_is_sent_to_a_slave_that_has_it_all() {
         let held = assignment(5, &["a", "b"]);
         let mut session = opened(&held);
+        assert!(!session.is_held());
         assert_eq!(session.step(Event::Confirmed { nonce: 7, assignment: held }), []);
+        assert!(session.is_held(), "it gives its place to others at once");
     }
 
     #[test]
     fn nothing_is_sent_before_leadership_is_confirmed_after_a_heartbeat() {
         let mut session = Session::new(cluster());
         session.step(hello(&assignment(0, &[])));
+        session.step(Event::Admitted);
         assert_eq!(session.step(Event::Changed), []);
         session.step(Event::Heartbeat { nonce: 1 });
         assert_eq!(session.step(Event::ConfirmFailed), []);
@@ -264,9 +298,23 @@ mod tests {
     }
 
     #[test]
+    fn a_session_waits_for_room_and_then_goes_under_its_latest_heartbeat() {
+        let mut session = Session::new(cluster());
+        session.step(hello(&assignment(0, &[])));
+        for nonce in 1..=3 {
+            assert_eq!(session.step(Event::Heartbeat { nonce }), [Effect::AnswerHeartbeat { nonce }]);
+            assert_eq!(session.step(Event::Changed), []);
+        }
+        assert_eq!(session.step(Event::Admitted), [Effect::Confirm { nonce: 3 }]);
+    }
+
+    #[test]
     fn a_burst_of_changes_costs_one_send_and_only_the_difference() {
         let mut session = opened(&assignment(0, &[]));
         session.step(Event::Confirmed { nonce: 7, assignment: assignment(3, &["a"]) });
+        assert!(!session.is_held());
+        session.reported(Revision(3));
+        assert!(session.is_held());
         assert_eq!(session.step(Event::Changed), [Effect::Confirm { nonce: 7 }]);
         assert_eq!(session.step(Event::Changed), []);
         assert_eq!(session.step(Event::Changed), []);

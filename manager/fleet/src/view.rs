@@ -4,7 +4,7 @@ use alloc::{format, string::String};
 
 use minder_model::{Cause, InstanceStatus, Item, Millis, Phase, Wanted, owed_by};
 
-use crate::condition::Condition;
+use crate::condition::{Condition, Standing};
 
 /// What a user is shown of one instance.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,13 +23,13 @@ pub struct Shown {
 pub fn show(
     item: &Item,
     status: Option<&InstanceStatus>,
-    condition: Condition,
+    standing: &Standing,
     taken: bool,
     reported: bool,
-    silent_ms: Option<u64>,
     registered: bool,
 ) -> Shown {
-    let (phase, why) = match (condition, status) {
+    let silent_ms = standing.silent_ms;
+    let (phase, why) = match (standing.condition, status) {
         _ if !registered => (
             Phase::Pending,
             String::from(
@@ -47,13 +47,19 @@ pub fn show(
         Some(owed) => owed.word(),
         None => "",
     };
-    let why = match condition {
-        Condition::Suspect if why.is_empty() => {
-            format!("its host has been silent for {}", Millis(silent_ms.unwrap_or_default() / 100 * 100))
-        }
-        _ => why,
+    let why = match standing.condition {
+        Condition::Suspect if why.is_empty() => suspect(standing),
+        Condition::Connected | Condition::Suspect | Condition::Lost | Condition::Unheard => why,
     };
     Shown { phase, owed, why }
+}
+
+fn suspect(standing: &Standing) -> String {
+    let silent = Millis(standing.silent_ms.unwrap_or_default() / 100 * 100);
+    match &standing.doubt {
+        Some(doubt) => format!("its host has been silent for {silent}: {doubt}"),
+        None => format!("its host has been silent for {silent}"),
+    }
 }
 
 fn lost(silent_ms: Option<u64>) -> String {
@@ -105,12 +111,13 @@ mod tests {
                 signal: None,
                 start_at: Revision::ZERO,
             };
-            let lost = show(&item, None, Condition::Lost, true, false, Some(20_000), true);
+            let standing = |condition, silent_ms| Standing { condition, silent_ms, doubt: None };
+            let lost = show(&item, None, &standing(Condition::Lost, Some(20_000)), true, false, true);
             assert_eq!((lost.phase, lost.owed), (Phase::Lost, "assign"));
             assert!(lost.why.contains("silent for 20s"), "{}", lost.why);
-            let unheard = show(&item, None, Condition::Unheard, true, false, None, true);
+            let unheard = show(&item, None, &standing(Condition::Unheard, None), true, false, true);
             assert_eq!(unheard.phase, Phase::Unknown);
-            let nobody = show(&item, None, Condition::Lost, true, false, None, false);
+            let nobody = show(&item, None, &standing(Condition::Lost, None), true, false, false);
             assert_eq!(nobody.phase, Phase::Pending);
         }
     }

@@ -35,24 +35,45 @@ pub async fn list(core: &Core, request: v1::ListHostsRequest) -> Result<v1::List
     if hosts.is_empty() && !request.patterns.is_empty() {
         return Err(Status::not_found(format!("no host matches {}", request.patterns.join(", "))));
     }
-    Ok(v1::ListHostsReply { position: Some(core.position(applied)), hosts })
+    let doubt = core.fleet.silence(|silence, _| silence.self_doubt(), |_| false);
+    let note = doubt.map(|doubt| doubt.to_string()).unwrap_or_default();
+    Ok(v1::ListHostsReply { position: Some(core.position(applied)), hosts, note })
 }
 
 pub async fn get(core: &Core, request: v1::GetHostRequest) -> Result<v1::GetHostReply, Status> {
     linearize(core).await?;
     let (state, applied) = core.node.snapshot_state();
-    let by_address = state.hosts().find(|(_, record)| record.address == request.host).map(|(host, _)| host.clone());
-    let host = match by_address {
-        Some(host) => host,
-        None => wire::host_name("host", request.host)?,
-    };
-    if !known_hosts(&state).contains(&&host) {
-        return Err(Status::not_found(format!("there is no host named {host}, and none announced that address")));
-    }
+    let host = find(&state, request.host)?;
     Ok(v1::GetHostReply {
         position: Some(core.position(applied)),
         host: Some(to_wire(&state, &host, &core.fleet.view(&host))),
     })
+}
+
+/// The last hour of a machine. It is observed, so that it needs no quorum round.
+pub async fn history(core: &Core, request: v1::GetHostHistoryRequest) -> Result<v1::GetHostHistoryReply, Status> {
+    let (state, applied) = core.node.snapshot_state();
+    let host = find(&state, request.host)?;
+    let samples = core.fleet.history(&host);
+    Ok(v1::GetHostHistoryReply {
+        position: Some(core.position(applied)),
+        host: host.to_string(),
+        step_seconds: minder_model::HISTORY_STEP_S,
+        samples: samples.iter().map(convert::machine_history::machine_sample_to_wire).collect(),
+    })
+}
+
+/// A known host by its name or the address it announced.
+fn find(state: &State, text: String) -> Result<HostName, Status> {
+    let by_address = state.hosts().find(|(_, record)| record.address == text).map(|(host, _)| host.clone());
+    let host = match by_address {
+        Some(host) => host,
+        None => wire::host_name("host", text)?,
+    };
+    if !known_hosts(state).contains(&&host) {
+        return Err(Status::not_found(format!("there is no host named {host}, and none announced that address")));
+    }
+    Ok(host)
 }
 
 pub async fn label(core: &Core, request: v1::LabelHostRequest) -> Result<v1::WriteReply, Status> {
@@ -101,7 +122,7 @@ pub fn record_to_wire(host: &HostName, record: &HostRecord) -> v1::Host {
 }
 
 fn to_wire(state: &State, host: &HostName, view: &HostView) -> v1::Host {
-    let condition = match view.condition {
+    let condition = match view.standing.condition {
         Condition::Connected => v1::HostCondition::Connected,
         Condition::Suspect => v1::HostCondition::Suspect,
         Condition::Lost => v1::HostCondition::Lost,
@@ -114,7 +135,9 @@ fn to_wire(state: &State, host: &HostName, view: &HostView) -> v1::Host {
     };
     v1::Host {
         condition: condition.into(),
-        silent_ms: view.silent_ms,
+        silent_ms: view.standing.silent_ms,
+        note: view.standing.doubt.as_ref().map(ToString::to_string).unwrap_or_default(),
+        clock_offset_ms: view.clock_offset_ms,
         boot_id: view.boot_id.as_ref().map(ToString::to_string).unwrap_or_default(),
         facts: Some(convert::status::machine_facts_to_wire(&view.facts)),
         usage: view.usage.as_ref().map(|(usage, _)| convert::status::machine_usage_to_wire(usage)),

@@ -122,12 +122,17 @@ fn shown(state: &State, host: &HostName, key: &InstanceKey, item: &Item, view: &
     show(
         item,
         view.observed.statuses.get(key),
-        view.condition,
+        &view.standing,
         view.observed.revision >= state.assignment_revision(host),
         view.observed.complete,
-        view.silent_ms,
         state.host(host).is_some(),
     )
+}
+
+/// How old a host's report is; 0 while it is connected.
+fn age_ms(view: &HostView) -> u64 {
+    let connected = view.standing.condition == minder_fleet::Condition::Connected;
+    view.standing.silent_ms.filter(|_| !connected).unwrap_or_default()
 }
 
 /// What a process asks for and its host cannot give.
@@ -170,7 +175,7 @@ fn to_wire(
             },
         }),
         owed: shown.owed.into(),
-        age_ms: view.silent_ms.filter(|_| view.condition != minder_fleet::Condition::Connected).unwrap_or_default(),
+        age_ms: age_ms(view),
         why: shown.why,
         usage: usage.map(convert::status::process_usage_to_wire),
         labels,

@@ -21,6 +21,11 @@ impl Room {
         Self { floor_bytes, in_flight_bytes: AtomicU64::new(0) }
     }
 
+    /// Free bytes below which writes are refused.
+    pub fn floor_bytes(&self) -> u64 {
+        self.floor_bytes
+    }
+
     /// Takes room for a write of so many bytes while `free_bytes` are free; it is given back when the write is answered.
     /// What is in flight counts as written, for it will be before anybody sees it on the disk.
     pub fn take(&self, free_bytes: u64, bytes: u64) -> Result<Taken<'_>, Status> {

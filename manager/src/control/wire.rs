@@ -29,7 +29,7 @@ pub fn propose_error(core: &Core, error: &ProposeError) -> Status {
     match error {
         ProposeError::NoCluster => no_leader(core),
         ProposeError::NotLeader | ProposeError::Stopped => Status::unavailable(error.to_string()),
-        ProposeError::TooBusy => Status::resource_exhausted(error.to_string()),
+        ProposeError::TooBusy { .. } => core.places.refuse(&error.to_string()),
         ProposeError::Unknown(_) => Status::deadline_exceeded(format!(
             "{error}; whether the write happened is unknown, repeating it with its request id is safe"
         )),

@@ -44,11 +44,11 @@ impl Node {
         self.identity().map_or(0, |identity| identity.manager.0)
     }
 
-    pub(super) fn others(&self) -> Vec<Member> {
+    /// The other managers, the leader first, if one is known.
+    pub fn others(&self) -> Vec<Member> {
         let own = self.own_id();
         let leadership = self.leadership();
         let now = leadership.borrow();
-        // The leader first, if one is known.
         let leads = |member: &Member| now.leader.as_ref().is_some_and(|leader| leader.id == member.id);
         let mut others: Vec<Member> = now.managers.iter().filter(|member| member.id != own).cloned().collect();
         others.sort_by_key(|member| !leads(member));

@@ -12,8 +12,11 @@ pub enum ProposeError {
     #[error("this manager does not lead, or no quorum confirms that it does; nothing was written")]
     NotLeader,
     /// Too many proposals are in flight; it was not appended.
-    #[error("too busy: {PROPOSALS_MAX} writes are in flight; try again in a moment")]
-    TooBusy,
+    #[error("{PROPOSALS_MAX} writes, or {mib} MiB of them, are in flight")]
+    TooBusy {
+        /// The other bound.
+        mib: usize,
+    },
     /// It may or may not happen.
     #[error("no answer: {0}")]
     Unknown(String),

@@ -98,6 +98,9 @@ pub(super) struct Inner {
     leadership: watch::Sender<Leadership>,
     fatal: watch::Sender<Option<Fatal>>,
     proposals: Semaphore,
+    /// And KiB of them.
+    proposal_kib: Semaphore,
+    proposal_mib_max: usize,
     pub(super) leader_changes: AtomicU64,
     pub(super) started: Instant,
     stopping: AtomicBool,
@@ -147,6 +150,8 @@ impl Node {
             leadership: watch::channel(Leadership::default()).0,
             fatal: watch::channel(None).0,
             proposals: Semaphore::new(PROPOSALS_MAX),
+            proposal_kib: Semaphore::new(settings.writes_in_flight_mib * 1_024),
+            proposal_mib_max: settings.writes_in_flight_mib,
             leader_changes: AtomicU64::new(0),
             started: Instant::now(),
             stopping: AtomicBool::new(false),
@@ -205,11 +210,15 @@ impl Node {
     /// Proposes and waits for the answer.
     pub async fn propose(&self, proposal: impl Into<SharedProposal>) -> Result<Reply, ProposeError> {
         let raft = self.raft().ok_or(ProposeError::NoCluster)?;
-        let _permit = self.inner.proposals.try_acquire().map_err(|_| ProposeError::TooBusy)?;
+        let proposal: SharedProposal = proposal.into();
+        let too_busy = || ProposeError::TooBusy { mib: self.inner.proposal_mib_max };
+        let kib = u32::try_from(proposal.bytes().len() / 1_024 + 1).map_err(|_| too_busy())?;
+        let _place = self.inner.proposals.try_acquire().map_err(|_| too_busy())?;
+        let _room = self.inner.proposal_kib.try_acquire_many(kib).map_err(|_| too_busy())?;
         // Dropping a proposal in flight takes nothing back: its answer is lost, which is what is said.
         let written = tokio::select! {
             biased;
-            written = tokio::time::timeout(PROPOSE_DEADLINE, self.write(raft, proposal.into())) => written,
+            written = tokio::time::timeout(PROPOSE_DEADLINE, self.write(raft, proposal)) => written,
             () = self.inner.resigning.notified() => {
                 return Err(ProposeError::Unknown("this manager was stuck and has given its leadership up".into()));
             }
@@ -366,6 +375,11 @@ impl Node {
     /// How long a follower believes in a leader it does not hear.
     pub(super) fn belief(&self) -> Duration {
         Duration::from_millis(self.inner.config.election_timeout_max)
+    }
+
+    /// Proposals without an answer yet.
+    pub fn proposals_in_flight(&self) -> usize {
+        PROPOSALS_MAX.saturating_sub(self.inner.proposals.available_permits())
     }
 
     /// Bytes left on the data folder's file system; none when it cannot be asked.

@@ -26,6 +26,8 @@ pub struct RaftSettings {
     pub keep_mib: u64,
     /// Entries kept behind a snapshot, so that a manager that was away for a short while needs none.
     pub keep_entries: u64,
+    /// MiB of writes that may wait for their commit; more are told to come back.
+    pub writes_in_flight_mib: usize,
 }
 
 impl Default for RaftSettings {
@@ -41,6 +43,9 @@ impl Default for RaftSettings {
             snapshot_every_mib: 256,
             keep_mib: 64,
             keep_entries: 10_000,
+            // Each is in memory several times until it is applied, and this much of ordinary writes is more than their
+            // number allows.
+            writes_in_flight_mib: 64,
         }
     }
 }
@@ -60,6 +65,12 @@ impl RaftSettings {
                 "raft.election_timeout_min_ms ({}) must be below raft.election_timeout_max_ms ({}), so that managers do not campaign in step",
                 self.election_timeout_min_ms,
                 self.election_timeout_max_ms
+            );
+        }
+        if !(2..=1_024).contains(&self.writes_in_flight_mib) {
+            bail!(
+                "raft.writes_in_flight_mib ({}) must be within 2 and 1024: one write may have 1 MiB",
+                self.writes_in_flight_mib
             );
         }
         if self.snapshot_every_entries == 0 {

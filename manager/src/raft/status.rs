@@ -4,13 +4,15 @@ use std::sync::atomic::Ordering;
 
 use minder_proto::v1;
 
-use super::node::Node;
+use super::node::{Node, PROPOSALS_MAX};
 
 impl Node {
     /// How this manager stands, for people.
     pub fn status(&self) -> v1::ManagerStatus {
         let published = self.store().published();
         let sync = self.store().sync_stats();
+        // For people: what cannot be looked at shows as nothing.
+        let sizes = self.store().sizes().unwrap_or_default();
         let base = v1::ManagerStatus {
             member: Some(v1::ManagerMember {
                 id: self.identity().map_or(0, |identity| identity.manager.0),
@@ -25,6 +27,12 @@ impl Node {
             leader_changes: self.inner.leader_changes.load(Ordering::Relaxed),
             uptime_seconds: self.inner.started.elapsed().as_secs(),
             disk_free_bytes: self.disk_free_bytes(),
+            log_bytes: sizes.log_bytes,
+            snapshot_bytes: sizes.snapshot_bytes,
+            snapshot_age_ms: sizes.snapshot_age.map(|age| age.as_millis() as u64),
+            disk_total_bytes: sizes.disk_total_bytes,
+            proposals_in_flight: self.proposals_in_flight() as u32,
+            proposals_max: PROPOSALS_MAX as u32,
             ..Default::default()
         };
         let Some(metrics) = self.metrics() else { return base };

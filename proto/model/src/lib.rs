@@ -17,6 +17,7 @@ mod host_warnings;
 mod id;
 mod limits;
 mod machine;
+mod machine_history;
 mod reconcile;
 mod report;
 mod selection;
@@ -43,6 +44,7 @@ pub use limits::*;
 pub use machine::{
     Disk, LimitSupport, MachineFacts, MachineUsage, NetworkInterface, ProcessUsage, Stray, SupervisionLevel,
 };
+pub use machine_history::{HISTORY_SAMPLES, HISTORY_STEP_S, HistoryStep, MachineHistory, MachineSample};
 pub use reconcile::{Owed, OwedWhy, owed_by, reconcile};
 pub use report::{
     Asked, Cause, ExitRecord, ExitStatus, InstanceStatus, LastOutput, Phase, ProbeState, ProbeStatus, StartFailure,

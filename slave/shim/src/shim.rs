@@ -1,5 +1,7 @@
 //! The loop: wait for the program, its output, the slave or a deadline; act; write the record when something changed.
 
+mod daemon;
+
 use std::{
     ffi::OsStr,
     fs::{File, OpenOptions},
@@ -427,46 +429,6 @@ impl Shim {
         self.changed = true;
     }
 
-    /// The process that a daemon has written into its pid file in place of itself, as nginx does when it changes to a new
-    /// program while it serves. What was its child is one here now that it has ended.
-    fn heir(&self) -> Option<u32> {
-        let daemon = self.launch.daemon.as_ref().filter(|_| self.launcher_ended && !self.killing)?;
-        pid_in(&daemon.pid_file).filter(|pid| tree::is_child(self.record.shim_pid, *pid))
-    }
-
-    /// After a daemon's launcher has ended well: the pid file's process, or the oldest one that stayed.
-    fn look_for_daemon(&mut self) {
-        let (Some(deadline), Some(daemon)) = (self.daemon_deadline, &self.launch.daemon) else { return };
-        let overdue = Instant::now() >= deadline;
-        if !self.launcher_ended {
-            if overdue {
-                self.give_up(Step::Daemon, libc::ETIMEDOUT);
-                self.changed = true;
-            }
-            return;
-        }
-        let by_file = pid_in(&daemon.pid_file).filter(|pid| tree::is_child(self.record.shim_pid, *pid));
-        let found = if daemon.pid_file.is_empty() || overdue {
-            by_file.or_else(|| tree::oldest_child(self.record.shim_pid))
-        } else {
-            by_file
-        };
-        match found {
-            Some(pid) => {
-                self.take_main(pid);
-                self.daemon_deadline = None;
-                // Without a file this may be a process between the launcher and the daemon, which ends in a moment.
-                self.likely_until = by_file.is_none().then_some(deadline);
-                self.changed = true;
-            }
-            None if overdue || self.tree_gone => {
-                self.give_up(Step::Daemon, libc::ESRCH);
-                self.changed = true;
-            }
-            None => {}
-        }
-    }
-
     /// The start came to nothing while there are processes of it: they go first.
     fn give_up(&mut self, step: Step, errno: i32) {
         self.daemon_deadline = None;
@@ -550,18 +512,23 @@ impl Shim {
         let _ = self.record.write(&self.record_file);
     }
 
-    /// Writes the record and tells the slave what has changed in this turn of the loop: one that sees the whole tree end
-    /// says so once.
+    /// Writes the record and tells the slave, once for all that has changed in this turn of the loop.
     fn tell(&mut self) {
         if !std::mem::take(&mut self.changed) {
             return;
         }
         self.note();
         match self.record.stage {
-            Stage::Running => fail_point!("shim-running-recorded"),
-            Stage::Draining => fail_point!("shim-exit-recorded"),
-            Stage::Ended | Stage::StartFailed => fail_point!("shim-end-recorded"),
             Stage::Preparing => {}
+            Stage::Running => {
+                fail_point!("shim-running-recorded");
+            }
+            Stage::Draining => {
+                fail_point!("shim-exit-recorded");
+            }
+            Stage::Ended | Stage::StartFailed => {
+                fail_point!("shim-end-recorded");
+            }
         }
         self.socket.tell(&self.record);
     }
@@ -580,11 +547,4 @@ fn end_of(status: i32) -> End {
     } else {
         End::Signal(libc::WTERMSIG(status) as u8, libc::WCOREDUMP(status))
     }
-}
-
-fn pid_in(file: &[u8]) -> Option<u32> {
-    if file.is_empty() {
-        return None;
-    }
-    std::fs::read_to_string(OsStr::from_bytes(file)).ok()?.trim().parse().ok()
 }

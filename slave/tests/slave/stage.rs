@@ -319,7 +319,11 @@ impl Stage {
             }
             FromSlave::Machine(machine) => self.machine = machine.usage.clone(),
             FromSlave::Events(events) => self.events.extend(events.events.iter().cloned()),
-            FromSlave::Hello(_) | FromSlave::Refused(_) | FromSlave::SpecsWanted(_) => {}
+            FromSlave::Hello(_)
+            | FromSlave::Refused(_)
+            | FromSlave::SpecsWanted(_)
+            | FromSlave::Presence(_)
+            | FromSlave::History(_) => {}
         }
         Some(message)
     }

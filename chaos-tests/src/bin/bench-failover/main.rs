@@ -171,7 +171,8 @@ async fn one_writer<F>(
     let mut member = writer % channels.len();
     let mut number = writer as u64;
     let mut beats = tokio::time::interval(PERIOD);
-    beats.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    // Else a fault would bring all writers into step, and the gaps between their steps would be measured.
+    beats.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
     while !stop.load(Ordering::Relaxed) {
         beats.tick().await;
         number += WRITERS as u64;

@@ -112,7 +112,7 @@ pub async fn run(shape: Shape) {
     let figures = judge(&folder, &logs, &instances, &expected, &told);
     println!(
         "{} starts, {} ends, {} orders, {} log lines\n\
-         unwanted restarts {}, doubles {}, never again running 0, exit codes lost {} and wrong {}, log lines lost {} and torn {}, \
+         unwanted restarts {}, doubles {}, exit codes lost {} and wrong {}, log lines lost {} and torn {}, \
          ended without an account {}",
         figures.starts,
         figures.ends,

@@ -293,7 +293,9 @@ impl Control for Service {
     }
 
     async fn list_hosts(&self, _: Request<v1::ListHostsRequest>) -> Result<Response<v1::ListHostsReply>, Status> {
-        self.look(|table| Ok(v1::ListHostsReply { position: Some(table.position()), hosts: vec![host()] }))
+        self.look(|table| {
+            Ok(v1::ListHostsReply { position: Some(table.position()), hosts: vec![host()], ..Default::default() })
+        })
     }
 
     async fn get_host(&self, request: Request<v1::GetHostRequest>) -> Result<Response<v1::GetHostReply>, Status> {
@@ -307,13 +309,39 @@ impl Control for Service {
     async fn get_managers(&self, _: Request<v1::GetManagersRequest>) -> Result<Response<v1::GetManagersReply>, Status> {
         self.look(|table| {
             let member = v1::ManagerMember { id: 1, peer_address: "p:1".into(), client_address: "c:1".into() };
-            let manager = v1::ManagerStatus { member: Some(member), role: "leader".into(), ..Default::default() };
+            let role = "leader".into();
+            let manager = v1::ManagerStatus { member: Some(member), role, voter: true, ..Default::default() };
             Ok(v1::GetManagersReply {
                 position: Some(table.position()),
                 cluster_id: "c1".into(),
                 managers: vec![manager],
             })
         })
+    }
+
+    async fn get_host_history(
+        &self,
+        request: Request<v1::GetHostHistoryRequest>,
+    ) -> Result<Response<v1::GetHostHistoryReply>, Status> {
+        let host = request.into_inner().host;
+        // Twenty minutes with a gap in the middle.
+        let sample = |step: u32| v1::MachineSample {
+            at_s: 1_000_000_005 + step * 15,
+            cpu_permille: step * 10,
+            load_permille: 1_500,
+            memory_used_mib: 3_000 + step,
+            disk_used_permille: 700,
+            received_kib_s: 64,
+            sent_kib_s: 2_048,
+        };
+        let samples = (0..80).filter(|step| !(30..40).contains(step)).map(sample).collect();
+        self.look(|table| {
+            Ok(v1::GetHostHistoryReply { position: Some(table.position()), host, step_seconds: 15, samples })
+        })
+    }
+
+    async fn get_presence(&self, _: Request<v1::GetPresenceRequest>) -> Result<Response<v1::GetPresenceReply>, Status> {
+        self.look(|_| Ok(v1::GetPresenceReply::default()))
     }
 
     async fn watch(&self, request: Request<v1::WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {

@@ -124,6 +124,6 @@ mod tests {
         let none: Override = serde_yaml_ng::from_str("{env_files: []}").unwrap();
         assert_eq!(none.env_files, Some(Vec::new()));
         let stored = minicbor::to_vec(Override::default()).unwrap();
-        assert!(!stored.iter().any(|byte| *byte == 62), "stored as before: {stored:?}");
+        assert!(!stored.contains(&62), "stored as before: {stored:?}");
     }
 }
