@@ -426,7 +426,10 @@ impl Shim {
         self.daemon_deadline = None;
         // What the main process leaves behind must not meet the next incarnation.
         self.killing = true;
+        // Ending the rest may take its time, and its slave hears of that when it does.
+        self.note();
         self.changed = true;
+        fail_point!("shim-exit-recorded");
     }
 
     /// The start came to nothing while there are processes of it: they go first.
@@ -518,17 +521,10 @@ impl Shim {
             return;
         }
         self.note();
-        match self.record.stage {
-            Stage::Preparing => {}
-            Stage::Running => {
-                fail_point!("shim-running-recorded");
-            }
-            Stage::Draining => {
-                fail_point!("shim-exit-recorded");
-            }
-            Stage::Ended | Stage::StartFailed => {
-                fail_point!("shim-end-recorded");
-            }
+        if self.record.stage == Stage::Running {
+            fail_point!("shim-running-recorded");
+        } else if self.ended_at.is_some() {
+            fail_point!("shim-end-recorded");
         }
         self.socket.tell(&self.record);
     }
