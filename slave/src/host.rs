@@ -28,9 +28,12 @@ use minder_supervisor::{Effect, Event, ProbeKind, Record, Supervisor};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::task::AbortOnDropHandle;
 
-use self::end::{ended, failed};
 pub use self::local::{Listed, Local};
-use self::turns::Turns;
+use self::{
+    effects::Start,
+    end::{ended, failed},
+    turns::Turns,
+};
 use crate::{
     clock::{mono_ms, now},
     events::Events,
@@ -39,6 +42,7 @@ use crate::{
         bundle::Folders,
         cgroup::Cgroups,
         incarnation::{Attendant, News, What},
+        nursery::Nursery,
         stray::StrayPlace,
     },
     probe::Probes,
@@ -52,6 +56,9 @@ const INBOX: usize = 1_024;
 const TURN_MAX: usize = 512;
 /// Requests that wait for one shim: it takes them within microseconds.
 const REQUESTS: usize = 16;
+
+/// Nobody waits for an end to be cleared away, and somebody may for the start that follows it: that goes first.
+const CLEAR_DELAY: Duration = Duration::from_millis(100);
 
 /// What comes to the host.
 pub enum Message {
@@ -113,6 +120,7 @@ pub struct HostHandle {
 pub struct Host {
     settings: Arc<Settings>,
     shim: Arc<Path>,
+    nursery: Arc<Nursery>,
     ledger: Ledger,
     folders: Folders,
     cgroups: Cgroups,
@@ -180,10 +188,13 @@ impl Host {
         let (inbox_sender, inbox) = mpsc::channel(INBOX);
         let (news_sender, news) = mpsc::channel(INBOX);
         let (view, view_receiver) = watch::channel(Arc::default());
+        let shim: Arc<Path> = settings.shim.as_path().into();
+        let folders = Folders::new(&settings.data);
         let mut host = Self {
-            probes: Probes::new(settings.shim.as_path().into(), news_sender.clone()),
-            shim: settings.shim.as_path().into(),
-            folders: Folders::new(&settings.data),
+            probes: Probes::new(shim.clone(), news_sender.clone()),
+            nursery: Arc::new(Nursery::begin(shim.clone(), folders.bundle_bytes_max())),
+            shim,
+            folders,
             assignment_digest: ledger.assignment().digest(),
             settings,
             ledger,
@@ -237,6 +248,7 @@ impl Host {
             bundle: self.folders.bundle(key, incarnation),
             cgroup,
             shim: self.shim.clone(),
+            nursery: self.nursery.clone(),
             hooks,
             requests,
             news: self.news_sender.clone(),
@@ -389,8 +401,8 @@ impl Host {
         let bundle = self.folders.bundle(key, incarnation);
         let leaf = self.cgroups.leaf(key, incarnation);
         let cgroups = self.cgroups.clone();
-        // A spawn that the same step asked for has not happened yet, so `requests` is the old incarnation's.
-        self.after_sync.push(Box::new(move || {
+        let clear = async move {
+            tokio::time::sleep(CLEAR_DELAY).await;
             if let Some(requests) = requests {
                 // A full or closed queue belongs to a shim that is gone.
                 let _ = requests.try_send(Request::Release);
@@ -399,7 +411,9 @@ impl Host {
             bundle.remove();
             fail_point!("bundle-removed");
             cgroups.remove(&leaf);
-        }));
+        };
+        // A spawn that the same step asked for has not happened yet, so `requests` is the old incarnation's.
+        self.after_sync.push(Box::new(move || drop(tokio::spawn(clear))));
     }
 
     fn run_spec_of(&self, key: &InstanceKey) -> Option<RunSpec> {
@@ -457,13 +471,17 @@ impl Host {
         }
     }
 
-    /// One sync for everything, then everything that waited for it.
+    /// One sync for everything, then everything that waited for it. Meanwhile what is to start gets ready: whoever comes
+    /// after this slave knows of it already, and its shim starts nothing before it is let go.
     fn finish_turn(&mut self, mut owed: Owed) -> io::Result<()> {
         self.keep_order(&mut owed);
         self.give_turns(&mut owed);
+        self.ledger.hand_over()?;
         fail_point!("turn-before-sync");
+        let starts = self.prepare_starts(&mut owed);
         tokio::task::block_in_place(|| self.ledger.save())?;
         fail_point!("turn-after-sync");
+        starts.into_iter().for_each(Start::begin);
         // What is to run comes first, clearing away after it: somebody waits for the one and nobody for the other.
         for (key, effect) in owed {
             self.carry_out(&key, effect);

@@ -194,10 +194,15 @@ impl Ledger {
         }
     }
 
+    /// Hands everything taken so far to the kernel: from here on a slave that comes after this one knows it.
+    pub fn hand_over(&mut self) -> io::Result<()> {
+        self.journal.append(&std::mem::take(&mut self.pending))
+    }
+
     /// Makes everything taken so far durable, in one sync.
     pub fn save(&mut self) -> io::Result<()> {
-        let pending = std::mem::take(&mut self.pending);
-        self.journal.append(&pending)?;
+        self.hand_over()?;
+        self.journal.sync()?;
         if self.journal.is_long() {
             self.drop_unused_run_specs();
             let frames = self.frames();

@@ -189,6 +189,12 @@ impl Sampler {
     }
 }
 
+/// Linux 6.2 says how many there are as the folder's size; before that they are counted.
 fn open_files(pid: u32) -> u32 {
-    std::fs::read_dir(Path::new("/proc").join(pid.to_string()).join("fd")).map_or(0, |entries| entries.count() as u32)
+    let folder = Path::new("/proc").join(pid.to_string()).join("fd");
+    match std::fs::metadata(&folder).map(|metadata| metadata.len()) {
+        Ok(count @ 1..) => count.min(u64::from(u32::MAX)) as u32,
+        Ok(0) => std::fs::read_dir(folder).map_or(0, |entries| entries.count() as u32),
+        Err(_) => 0,
+    }
 }

@@ -37,7 +37,8 @@ impl Failed {
         Self { step, errno, detail: Vec::new() }
     }
 
-    fn of(step: Step) -> impl Fn(io::Error) -> Self {
+    /// This step failed as the kernel says.
+    pub fn of(step: Step) -> impl Fn(io::Error) -> Self {
         move |error| Self::new(step, error.raw_os_error().unwrap_or_default())
     }
 }
@@ -92,8 +93,7 @@ const REPORT_BYTES: usize = 5;
 const REPORT_BYTES_MAX: usize = 1_024;
 
 /// Makes the child. It waits to be let go.
-pub fn fork(launch: &Launch, place: Place) -> Result<Child, Failed> {
-    let prepared = Prepared::new(launch)?;
+pub fn fork(prepared: &Prepared, launch: &Launch, place: Place) -> Result<Child, Failed> {
     let fork_failed = Failed::of(Step::Fork);
     let (stdout, stdout_write) = pipe().map_err(&fork_failed)?;
     let (stderr, stderr_write) = match launch.log_combine {
@@ -133,7 +133,7 @@ pub fn fork(launch: &Launch, place: Place) -> Result<Child, Failed> {
 }
 
 /// Everything that needs look-ups, done before the fork.
-struct Prepared {
+pub struct Prepared {
     argv: Vec<CString>,
     /// The environment without what files of variables add to it.
     env: Env,
@@ -161,8 +161,15 @@ fn text(bytes: &[u8], step: Step) -> Result<CString, Failed> {
     CString::new(bytes).map_err(|_| Failed::new(step, libc::EINVAL))
 }
 
+/// Has this process know how users are found, as all that are forked from it then do.
+pub fn know_own_user() {
+    // SAFETY: geteuid only reads.
+    describe(unsafe { libc::geteuid() });
+}
+
 impl Prepared {
-    fn new(launch: &Launch) -> Result<Self, Failed> {
+    /// Looks up what a launch needs.
+    pub fn new(launch: &Launch) -> Result<Self, Failed> {
         let user = if launch.user.is_empty() { None } else { Some(find_user(&launch.user)?) };
         let group = if launch.group.is_empty() { None } else { Some(find_group(&launch.group)?) };
         // SAFETY: getegid and geteuid only read.

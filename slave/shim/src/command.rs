@@ -26,7 +26,7 @@ use minder_shim::{
 
 use crate::{
     birth::Place,
-    child::{self, Child, Failed},
+    child::{self, Child, Failed, Prepared},
     sys::{self, Reap},
 };
 
@@ -68,6 +68,7 @@ pub fn run(hook: Option<OsString>, mut args: impl Iterator<Item = OsString>) -> 
     let args = args.map(OsString::into_vec).collect();
     let launch = Launch { command: program.into_vec(), args, log_combine: true, ..launch };
     sys::detach();
+    sys::become_reaper();
     let (outcome, output) = Command::begin(&launch).map_or_else(
         |failed| (Outcome::Failed(failed.step, failed.errno), failed.detail),
         |command| command.until_over(timeout),
@@ -116,7 +117,7 @@ impl Command {
         };
         let child_ended = sys::child_signal_fd().map_err(errno)?;
         // A check may wait for the kernel; one that is ended at its birth would be a failure that was none.
-        let mut child = child::fork(launch, Place::Here)?;
+        let mut child = child::fork(&Prepared::new(launch)?, launch, Place::Here)?;
         sys::set_nonblocking(child.stdout.as_raw_fd()).map_err(errno)?;
         // A child that is dead already is reaped in a moment.
         let _ = child.let_go();

@@ -1,10 +1,17 @@
 //! Who a process is: a pid alone is nobody, for pids are used again. Boot id, pid and start ticks together are.
 
-use std::fs;
+use std::{
+    fs::{self, File},
+    io::Read,
+    sync::OnceLock,
+};
 
 /// The kernel's boot id; another one means that every process of before is gone.
 pub fn boot_id() -> String {
-    fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|text| text.trim().to_owned()).unwrap_or_default()
+    // Read once: a process that sees another one does not exist.
+    static BOOT_ID: OnceLock<String> = OnceLock::new();
+    let read = || fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|text| text.trim().to_owned());
+    BOOT_ID.get_or_init(|| read().unwrap_or_default()).clone()
 }
 
 /// What `/proc/<pid>/stat` says of a process.
@@ -28,13 +35,19 @@ pub struct Stat {
 
 /// Reads a process's line; `None` when there is no such process.
 pub fn stat(pid: u32) -> Option<Stat> {
-    parse(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+    let mut line = [0; LINE_BYTES_MAX];
+    // One read: the kernel makes the whole line anew for each.
+    let read = File::open(format!("/proc/{pid}/stat")).and_then(|mut file| file.read(&mut line)).ok()?;
+    parse(&line[..read])
 }
 
-/// The name may hold blanks and brackets, so fields are counted from behind its last bracket (proc(5)).
-fn parse(line: &str) -> Option<Stat> {
-    let (_, after_name) = line.rsplit_once(") ")?;
-    let fields: Vec<&str> = after_name.split_ascii_whitespace().collect();
+/// Fifty numbers of at most twenty digits, and a name of at most 64 bytes.
+const LINE_BYTES_MAX: usize = 1_280;
+
+/// The name may hold anything, so fields are counted from behind its last bracket (proc(5)).
+fn parse(line: &[u8]) -> Option<Stat> {
+    let name_end = line.windows(2).rposition(|two| two == b") ")?;
+    let fields: Vec<&str> = std::str::from_utf8(&line[name_end + 2..]).ok()?.split_ascii_whitespace().collect();
     let number = |at: usize| fields.get(at)?.parse::<u64>().ok();
     Some(Stat {
         state: *fields.first()?.as_bytes().first()?,
@@ -58,7 +71,7 @@ mod tests {
 
     #[test]
     fn odd_names_do_not_confuse() {
-        let line = "42 (a ) b) S 7 42 42 0 -1 4194560 1 0 0 0 3 4 0 0 20 0 5 0 12345 1000 77 18446744073709551615";
+        let line = b"42 (a ) b\xff) S 7 42 42 0 -1 4194560 1 0 0 0 3 4 0 0 20 0 5 0 12345 1000 77 18446744073709551615";
         let stat = parse(line).unwrap();
         assert_eq!((stat.state, stat.parent, stat.start_ticks), (b'S', 7, 12345));
         assert_eq!((stat.cpu_ticks, stat.threads, stat.resident_pages), (7, 5, 77));

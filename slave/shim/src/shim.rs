@@ -8,7 +8,7 @@ use std::{
     io::{self, Read},
     os::{
         fd::{AsRawFd, OwnedFd},
-        unix::{ffi::OsStrExt, fs::MetadataExt},
+        unix::{ffi::OsStrExt, fs::MetadataExt, net::UnixStream},
     },
     path::{Path, PathBuf},
     process::exit,
@@ -26,7 +26,7 @@ use minder_shim::{
 
 use crate::{
     birth::Place,
-    child::{self, Failed},
+    child::{self, Failed, Prepared},
     logs::LogFile,
     socket::Socket,
     sys::{self, Reap, Reaped},
@@ -45,9 +45,9 @@ const BLOCKED_INTERVAL: Duration = Duration::from_millis(200);
 const UNCLAIMED: Duration = Duration::from_secs(24 * 60 * 60);
 /// And looks this often whether that record is still there, besides when a slave goes.
 const CLAIMED_INTERVAL: Duration = Duration::from_secs(60);
-/// One read of a pipe takes what a default pipe holds, and more of a larger one. From this size on the memory comes in
-/// pages that cost nothing until a program really writes that much at once.
-const READ_BYTES: usize = 128 * 1024;
+/// One read of a pipe takes what a default pipe holds, and more of a larger one. Memory of this size comes in pages that
+/// cost nothing until a program really writes that much at once; half of it would still be cut from the heap, and touched.
+const READ_BYTES: usize = 256 * 1024;
 /// Read of a pipe after the tree is gone: what the largest pipe holds. More comes only from somebody else's process.
 const LAST_READS_MAX: usize = 16;
 
@@ -69,6 +69,8 @@ pub struct Shim {
     record_file: File,
     socket: Socket,
     child_ended: OwnedFd,
+    /// What the child needs, or why there cannot be one; gone when the program runs.
+    prepared: Option<Result<Prepared, Failed>>,
     /// Where the child says whether it could execute the program; gone when it has said so.
     starting: Option<File>,
     /// Tells whether a child that was born in its cgroup came to life, until that is known.
@@ -86,11 +88,13 @@ pub struct Shim {
     /// There are no children at all any more.
     tree_gone: bool,
     ended_at: Option<Instant>,
+    /// The record says something that was not written or told yet.
+    changed: bool,
 }
 
 impl Shim {
-    /// Makes the record and the socket; nothing has been started yet.
-    pub fn prepare(launch: Launch) -> io::Result<Self> {
+    /// Makes the record, the socket and everything that the start needs; nothing has been started yet.
+    pub fn prepare(launch: Launch, slave: Option<UnixStream>) -> io::Result<Self> {
         // A bundle that has a record was used before. What that says must not be lost, and nothing starts twice.
         let record_file = OpenOptions::new().read(true).write(true).create_new(true).open(bundle::RECORD)?;
         fail_point!("shim-record-made");
@@ -106,8 +110,9 @@ impl Shim {
             launch,
             record,
             record_file,
-            socket: Socket::listen()?,
+            socket: Socket::listen(slave)?,
             child_ended: sys::child_signal_fd()?,
+            prepared: None,
             starting: None,
             unborn: None,
             streams: Vec::new(),
@@ -120,16 +125,25 @@ impl Shim {
             kill_looks: 0,
             tree_gone: false,
             ended_at: None,
+            changed: false,
         };
-        shim.changed();
+        shim.note();
         fail_point!("shim-listening");
+        shim.prepared = Some(shim.open_logs().and_then(|()| Prepared::new(&shim.launch)));
+        fail_point!("shim-logs-opened");
         Ok(shim)
     }
 
-    /// Starts the program and stays until its end was taken note of.
+    /// Starts the program when the slave lets it, and stays until its end was taken note of.
     pub fn run(&mut self) -> ! {
-        self.start();
+        // The slave has ended before it was sure that there is to be a program.
+        if !self.socket.until_let_go() {
+            exit(0);
+        }
+        self.record.started_at_ms = sys::wall_ms();
+        self.start(Place::Cgroup);
         loop {
+            self.tell();
             self.wait();
             self.look_at_start();
             self.reap();
@@ -147,17 +161,17 @@ impl Shim {
         self.record_file.metadata().is_ok_and(|record| record.nlink() == 0)
     }
 
-    fn start(&mut self) {
-        self.record.started_at_ms = sys::wall_ms();
-        if let Err(errno) = self.open_logs() {
-            return self.start_failed(Step::Logs, errno);
-        }
-        fail_point!("shim-logs-opened");
-        self.start_child(Place::Cgroup);
-    }
-
-    fn start_child(&mut self, place: Place) {
-        match child::fork(&self.launch, place) {
+    fn start(&mut self, place: Place) {
+        let child = match self.prepared.take() {
+            Some(Ok(prepared)) => {
+                let child = child::fork(&prepared, &self.launch, place);
+                self.prepared = Some(Ok(prepared));
+                child
+            }
+            Some(Err(failed)) => Err(failed),
+            None => return,
+        };
+        match child {
             Err(failed) => {
                 note_failure(&failed.detail);
                 self.start_failed(failed.step, failed.errno);
@@ -166,7 +180,7 @@ impl Shim {
                 fail_point!("shim-child-made");
                 // On record first: whatever happens to this process now, nothing runs that nobody knows of.
                 self.take_main(child.pid as u32);
-                self.changed();
+                self.note();
                 fail_point!("shim-identity-recorded");
                 // A child that is dead already is reaped in a moment.
                 let _ = child.let_go();
@@ -192,8 +206,9 @@ impl Shim {
         // What is being ended is not begun again.
         if outcome.is_ok() && !self.killing && self.unborn.take().is_some_and(|mut go| child::was_unborn(&mut go)) {
             self.streams.clear();
-            return self.start_child(Place::Here);
+            return self.start(Place::Here);
         }
+        self.prepared = None;
         match outcome {
             Ok(()) => {
                 fail_point!("shim-program-executed");
@@ -207,11 +222,10 @@ impl Shim {
                 self.give_up(step, errno);
             }
         }
-        self.changed();
-        fail_point!("shim-running-recorded");
+        self.changed = true;
     }
 
-    fn open_logs(&mut self) -> Result<(), i32> {
+    fn open_logs(&mut self) -> Result<(), Failed> {
         let directory = PathBuf::from(OsStr::from_bytes(&self.launch.log_directory));
         let names: &[&str] = if self.launch.log_combine { &["stdout.log"] } else { &["stdout.log", "stderr.log"] };
         let opened: io::Result<Vec<LogFile>> = std::fs::create_dir_all(&directory).and_then(|()| {
@@ -220,7 +234,7 @@ impl Shim {
                 .map(|name| LogFile::open(directory.join(name), self.launch.log_bytes_max, self.launch.log_files_max))
                 .collect()
         });
-        self.logs = opened.map_err(|error| error.raw_os_error().unwrap_or_default())?;
+        self.logs = opened.map_err(Failed::of(Step::Logs))?;
         Ok(())
     }
 
@@ -230,7 +244,7 @@ impl Shim {
         self.record.ended_at_ms = sys::wall_ms();
         self.record.stage = Stage::StartFailed;
         self.ended_at = Some(Instant::now());
-        self.changed();
+        self.changed = true;
     }
 
     fn take_main(&mut self, pid: u32) {
@@ -403,7 +417,7 @@ impl Shim {
         }
         if let Some(pid) = self.heir() {
             self.take_main(pid);
-            return self.changed();
+            return self.changed = true;
         }
         self.record.end = end;
         self.record.memory_peak_bytes = reaped.memory_peak_bytes;
@@ -412,7 +426,9 @@ impl Shim {
         self.daemon_deadline = None;
         // What the main process leaves behind must not meet the next incarnation.
         self.killing = true;
-        self.changed();
+        // Ending the rest may take its time, and its slave hears of that when it does.
+        self.note();
+        self.changed = true;
         fail_point!("shim-exit-recorded");
     }
 
@@ -427,10 +443,17 @@ impl Shim {
     }
 
     fn keep_killing(&mut self) {
-        if self.killing {
-            self.kill_looks = self.kill_looks.saturating_add(1);
-            tree::kill(self.record.shim_pid, Path::new(OsStr::from_bytes(&self.launch.cgroup)));
+        if !self.killing {
+            return;
+        }
+        self.kill_looks = self.kill_looks.saturating_add(1);
+        let cgroup = Path::new(OsStr::from_bytes(&self.launch.cgroup));
+        if !self.tree_gone {
+            tree::kill(self.record.shim_pid, cgroup);
             fail_point!("shim-tree-killed");
+        } else if tree::is_populated(cgroup) {
+            // Somebody else has put them there.
+            tree::kill_cgroup(cgroup);
         }
     }
 
@@ -449,12 +472,15 @@ impl Shim {
         self.record.dropped_bytes = self.logs.iter().map(|log| log.dropped).sum();
         self.record.stage = if self.record.failed_step == Step::None { Stage::Ended } else { Stage::StartFailed };
         self.ended_at = Some(Instant::now());
-        self.changed();
-        fail_point!("shim-end-recorded");
+        self.changed = true;
     }
 
     /// Before the record says that all is over: whoever reads that finds this. A disk that does not take it costs this.
+    /// No file says that there was no output.
     fn leave_output(&self) {
+        if self.streams.iter().all(|stream| stream.tail.bytes().is_empty()) {
+            return;
+        }
         let none = Tail::default();
         let tail = |at: usize| self.streams.get(at).map_or(&none, |stream| &stream.tail);
         let content = Output::encode(tail(0), tail(1));
@@ -483,10 +509,23 @@ impl Shim {
         }
     }
 
-    /// Writes the record, then tells the slave. A record that cannot be written is still told.
-    fn changed(&mut self) {
+    /// Writes the record. One that cannot be written is still told.
+    fn note(&mut self) {
         self.record.sequence += 1;
         let _ = self.record.write(&self.record_file);
+    }
+
+    /// Writes the record and tells the slave, once for all that has changed in this turn of the loop.
+    fn tell(&mut self) {
+        if !std::mem::take(&mut self.changed) {
+            return;
+        }
+        self.note();
+        if self.record.stage == Stage::Running {
+            fail_point!("shim-running-recorded");
+        } else if self.ended_at.is_some() {
+            fail_point!("shim-end-recorded");
+        }
         self.socket.tell(&self.record);
     }
 }

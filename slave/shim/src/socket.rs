@@ -23,19 +23,36 @@ const TURN_BYTES_MAX: usize = 16 * 1024;
 pub struct Socket {
     listener: UnixListener,
     connection: Option<UnixStream>,
+    /// Whoever is connected has said so: who has not is told nothing.
+    greeted: bool,
     buffer: Vec<u8>,
 }
 
 impl Socket {
-    /// Listens in the bundle.
-    pub fn listen() -> io::Result<Self> {
+    /// Listens in the bundle. Whoever is connected already is the slave that asked for this shim.
+    pub fn listen(connection: Option<UnixStream>) -> io::Result<Self> {
         match fs::remove_file(bundle::SOCKET) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             Ok(()) | Err(_) => {}
         }
         let listener = UnixListener::bind(bundle::SOCKET)?;
         listener.set_nonblocking(true)?;
-        Ok(Self { listener, connection: None, buffer: Vec::new() })
+        Ok(Self { listener, connection, greeted: false, buffer: Vec::new() })
+    }
+
+    /// Waits until the slave that is connected from the beginning speaks. `false` when it ends instead.
+    pub fn until_let_go(&self) -> bool {
+        let Some(connection) = &self.connection else { return true };
+        let mut byte = 0_u8;
+        loop {
+            // SAFETY: looks at one byte, which stays where it is, and has room for it.
+            let peeked = unsafe { libc::recv(connection.as_raw_fd(), (&raw mut byte).cast(), 1, libc::MSG_PEEK) };
+            match peeked {
+                1 => return connection.set_nonblocking(true).is_ok(),
+                -1 if io::Error::last_os_error().kind() == io::ErrorKind::Interrupted => {}
+                _ => return false,
+            }
+        }
     }
 
     /// Descriptors to wait for; -1 is nobody.
@@ -49,6 +66,7 @@ impl Socket {
             && connection.set_nonblocking(true).is_ok()
         {
             self.connection = Some(connection);
+            self.greeted = false;
             self.buffer.clear();
         }
     }
@@ -81,12 +99,14 @@ impl Socket {
         if ended {
             self.connection = None;
         }
+        self.greeted |= requests.iter().any(|request| matches!(request, Request::Hello { .. }));
         requests
     }
 
-    /// Tells whoever is connected.
+    /// Tells whoever is connected and has greeted.
     pub fn tell(&mut self, record: &Record) {
-        if let Some(connection) = &mut self.connection
+        if self.greeted
+            && let Some(connection) = &mut self.connection
             && connection.write_all(&encode_record(record)).is_err()
         {
             self.connection = None;

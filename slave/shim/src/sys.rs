@@ -3,20 +3,38 @@
 use std::{
     fs::File,
     io,
-    os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
+    os::{
+        fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
+        unix::net::UnixStream,
+    },
 };
 
-/// Leaves the slave's session, becomes the reaper of everything that is orphaned below, and lets nothing but the slave
-/// and a KILL end it.
+/// Leaves the slave's session, and lets nothing but the slave and a KILL end this process.
 pub fn detach() {
     // SAFETY: these change flags of this process alone and take no memory.
     unsafe {
         libc::setsid();
-        libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
         libc::prctl(libc::PR_SET_NAME, c"minder-shim".as_ptr());
         for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM, libc::SIGPIPE, libc::SIGXFSZ] {
             libc::signal(signal, libc::SIG_IGN);
         }
+    }
+}
+
+/// Becomes the reaper of its children and of everything that is orphaned below them.
+pub fn become_reaper() {
+    // SAFETY: as in `detach`.
+    unsafe {
+        libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
+        libc::signal(libc::SIGCHLD, libc::SIG_DFL);
+    }
+}
+
+/// Has the kernel reap every child.
+pub fn leave_children() {
+    // SAFETY: as in `detach`.
+    unsafe {
+        libc::signal(libc::SIGCHLD, libc::SIG_IGN);
     }
 }
 
@@ -25,6 +43,39 @@ pub fn say_ready() {
     // SAFETY: dup2 on the standard descriptors, which nothing here uses.
     unsafe {
         libc::dup2(0, 1);
+    }
+}
+
+/// Has standard input, on which a nursery is asked, lead nowhere.
+pub fn forget_requests() {
+    // SAFETY: dup2 on the standard descriptors; standard error leads nowhere.
+    unsafe {
+        libc::dup2(2, 0);
+    }
+}
+
+/// The next request on standard input, which takes one message at a time: a path, and a connection that comes with it.
+/// None when there will be no more.
+pub fn receive() -> Option<(Vec<u8>, UnixStream)> {
+    let mut path = vec![0_u8; libc::PATH_MAX as usize];
+    let mut room = [0_u64; 4];
+    let mut part = libc::iovec { iov_base: path.as_mut_ptr().cast(), iov_len: path.len() };
+    // SAFETY: the structure is initialised below as far as it is read; its pointers are to live memory of the lengths
+    // given. `room` is aligned as a control message and holds one with one descriptor, which is owned from here on.
+    unsafe {
+        let mut message: libc::msghdr = std::mem::zeroed();
+        message.msg_iov = &raw mut part;
+        message.msg_iovlen = 1;
+        message.msg_control = room.as_mut_ptr().cast();
+        message.msg_controllen = size_of_val(&room) as _;
+        let bytes = check(libc::recvmsg(0, &raw mut message, libc::MSG_CMSG_CLOEXEC) as i32).ok()?;
+        let control = libc::CMSG_FIRSTHDR(&raw const message).as_ref()?;
+        if control.cmsg_level != libc::SOL_SOCKET || control.cmsg_type != libc::SCM_RIGHTS {
+            return None;
+        }
+        path.truncate(bytes as usize);
+        let connection = libc::CMSG_DATA(control).cast::<RawFd>().read_unaligned();
+        Some((path, UnixStream::from_raw_fd(connection)))
     }
 }
 

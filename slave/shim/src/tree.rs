@@ -17,6 +17,12 @@ pub fn kill_cgroup(cgroup: &Path) -> bool {
     !cgroup.as_os_str().is_empty() && fs::write(cgroup.join("cgroup.kill"), "1").is_ok()
 }
 
+/// Whether anybody is in a cgroup.
+pub fn is_populated(cgroup: &Path) -> bool {
+    let events = || fs::read_to_string(cgroup.join("cgroup.events"));
+    !cgroup.as_os_str().is_empty() && events().is_ok_and(|events| events.contains("populated 1"))
+}
+
 /// Sends every descendant of `root` this signal, each through a descriptor of the very process that was found.
 pub fn signal(root: u32, signal: i32) {
     for (pid, parent) in descendants(root) {

@@ -1,36 +1,54 @@
 //! What supervisors ask for, carried out after the sync: starts, signals, kills.
 
-use std::{io, path::Path};
+use std::{io, os::unix::net::UnixStream};
 
-use minder_model::{Generation, Hooks, Incarnation, InstanceKey, Resources, Signal, Spec, StartFailure, StopScope};
+use minder_model::{Generation, Incarnation, InstanceKey, RunSpec, Signal, Spec, StartFailure, StopScope};
 use minder_shim::{
     fail_point,
     protocol::{Request, Scope},
 };
 use minder_supervisor::Effect;
 
-use super::Host;
+use super::{Host, Owed};
 use crate::os::{
     files::{RenderedFile, render},
     hook,
-    incarnation::{News, What},
+    incarnation::{Attendant, News, What, let_go},
     launch::{Place, launch},
+    stray::StrayPlace,
 };
+
+/// A start that waits for the sync. Dropped, its shim ends without having started anything.
+pub(super) struct Start {
+    attendant: Attendant,
+    /// What has to be ended before.
+    strays: Vec<StrayPlace>,
+    files: Vec<RenderedFile>,
+    /// Born already, where nothing has to come before.
+    shim: Option<UnixStream>,
+}
+
+impl Start {
+    /// The ledger is durable: lets it go.
+    pub(super) fn begin(self) {
+        fail_point!("intent-synced");
+        let Self { attendant, strays, files, shim } = self;
+        if let Some(shim) = &shim {
+            let_go(shim);
+            fail_point!("shim-let-go");
+        }
+        tokio::spawn(attendant.start(strays, files, shim));
+    }
+}
 
 impl Host {
     /// Does what a supervisor asks for, once what it rests on is durable.
     pub(super) fn carry_out(&mut self, key: &InstanceKey, effect: Effect) {
         match effect {
             Effect::Spawn { incarnation, generation, run_spec } => {
-                fail_point!("intent-synced");
-                let leaf = self.cgroups.leaf(key, incarnation);
-                let spec = run_spec.spec();
-                let (launch, hooks, files) = self.placed(key, generation, incarnation, spec, |place| {
-                    let launch = launch(&run_spec, place, &self.folders.logs(key), &leaf);
-                    (launch, hook::all_filled(&spec.hooks, place), render(spec, place))
-                });
-                let resources = run_spec.spec().resources.unwrap_or_default();
-                self.spawn(key, incarnation, &launch.encode(), (&leaf, &resources), hooks, files);
+                if let Some(start) = self.prepare_start(key, incarnation, generation, &run_spec) {
+                    start.begin();
+                }
             }
             Effect::Signal { incarnation, signal, scope, then_continue: false } => {
                 self.request(key, incarnation, signal_request(signal, scope));
@@ -78,36 +96,72 @@ impl Host {
         })
     }
 
-    fn spawn(
+    /// Takes the starts out of what is owed and prepares them. Not beside instances that are forgotten in the same turn,
+    /// which clears their folders.
+    pub(super) fn prepare_starts(&mut self, owed: &mut Owed) -> Vec<Start> {
+        if owed.iter().any(|(_, effect)| matches!(effect, Effect::Forget)) {
+            return Vec::new();
+        }
+        let mut starts = Vec::new();
+        for (key, effect) in std::mem::take(owed) {
+            match effect {
+                Effect::Spawn { incarnation, generation, run_spec } => {
+                    starts.extend(self.prepare_start(&key, incarnation, generation, &run_spec));
+                }
+                _ => owed.push_back((key, effect)),
+            }
+        }
+        starts
+    }
+
+    /// Makes bundle and cgroup, and has a shim born where nothing has to come before that. What fails becomes news.
+    fn prepare_start(
         &mut self,
         key: &InstanceKey,
         incarnation: Incarnation,
-        launch: &[u8],
-        (leaf, resources): (&Path, &Resources),
-        hooks: Hooks,
-        files: Vec<RenderedFile>,
-    ) {
-        let (sender, attendant) = self.attendant(key, incarnation, leaf.into(), hooks);
+        generation: Generation,
+        run_spec: &RunSpec,
+    ) -> Option<Start> {
+        let leaf = self.cgroups.leaf(key, incarnation);
+        let spec = run_spec.spec();
+        let (launch, hooks, files) = self.placed(key, generation, incarnation, spec, |place| {
+            let launch = launch(run_spec, place, &self.folders.logs(key), &leaf);
+            (launch, hook::all_filled(&spec.hooks, place), render(spec, place))
+        });
+        let resources = spec.resources.unwrap_or_default();
+        let strays = self.strays_of(key, incarnation);
+        let waits = !strays.is_empty() || !files.is_empty() || hooks.pre_start.is_some();
+        let (sender, attendant) = self.attendant(key, incarnation, leaf.clone(), hooks);
         let no_bundle = |error: io::Error| StartFailure {
             step: "bundle".into(),
             errno: error.raw_os_error().unwrap_or_default(),
             message: format!("cannot prepare {}: {error}", attendant.bundle.path().display()),
         };
-        let prepared = attendant.bundle.create(launch).map_err(no_bundle).and_then(|()| {
-            fail_point!("bundle-written");
-            self.cgroups.create(leaf, resources)
-        });
+        // The cgroup last: a shim looks for it only when it is let go.
+        let prepared = attendant
+            .bundle
+            .create(&launch.encode())
+            .map_err(no_bundle)
+            .and_then(|()| {
+                fail_point!("bundle-written");
+                if waits { Ok(None) } else { self.nursery.birth(attendant.bundle.path()).map(Some) }
+            })
+            .and_then(|shim| {
+                fail_point!("shim-born");
+                self.cgroups.create(&leaf, &resources).map(|()| shim)
+            });
         fail_point!("cgroup-made");
         if let Some(unit) = self.units.get_mut(key) {
             unit.requests = Some(sender);
         }
         match prepared {
-            Ok(()) => drop(tokio::spawn(attendant.start(self.strays_of(key, incarnation), files))),
+            Ok(shim) => Some(Start { attendant, strays, files, shim }),
             Err(failure) => {
                 let news = News { key: key.clone(), incarnation, what: What::NoShim(failure) };
                 let sender = self.news_sender.clone();
                 // Sent from a task of its own: this one empties the queue.
                 tokio::spawn(async move { sender.send(news).await });
+                None
             }
         }
     }

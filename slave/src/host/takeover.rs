@@ -41,7 +41,7 @@ impl Host {
 
     /// A bundle of an incarnation whose end is in the ledger was left by a crash: its shim may go. One that the ledger
     /// knows nothing of, or takes for ended although it lives, counts as the instance's living incarnation, so that none
-    /// starts beside it. Gives those that the ledger did not know.
+    /// starts beside it; where nothing ever began there is nothing to count. Gives those that the ledger did not know.
     fn account_for_bundles(&mut self) -> Vec<StrayPlace> {
         let mut unknown: BTreeMap<InstanceKey, StrayPlace> = BTreeMap::new();
         let mut beside = Vec::new();
@@ -60,6 +60,8 @@ impl Host {
             let other_lives = live.is_some_and(|live| self.stray_place(&key, live).look().is_some());
             if !is_there && (is_noted || other_lives) {
                 tokio::spawn(release(self.folders.bundle(&key, incarnation)));
+            } else if !is_there && self.folders.bundle(&key, incarnation).never_began() {
+                self.folders.bundle(&key, incarnation).remove();
             } else if other_lives || unknown.get(&key).is_some_and(|newer| newer.incarnation > incarnation) {
                 beside.push(place);
             } else {

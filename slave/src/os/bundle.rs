@@ -11,8 +11,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use minder_model::{Incarnation, InstanceKey};
-use minder_shim::{bundle, fail_point, launch::Launch};
+use minder_model::{Incarnation, InstanceKey, NAME_BYTES_MAX};
+use minder_shim::{
+    bundle, fail_point,
+    launch::Launch,
+    record::{Record, Stage},
+};
 use rustix::fs::{FlockOperation, flock};
 use tokio::net::UnixStream;
 
@@ -36,6 +40,11 @@ impl Folders {
     /// Everything of one incarnation.
     pub fn bundle(&self, key: &InstanceKey, incarnation: Incarnation) -> Bundle {
         Bundle { path: self.data.join("run").join(folder_name(key)).join(incarnation.to_string()) }
+    }
+
+    /// Bytes of the longest path of a bundle there can be.
+    pub fn bundle_bytes_max(&self) -> usize {
+        self.data.join("run").as_os_str().len() + "/:/".len() + NAME_BYTES_MAX + 2 * "18446744073709551615".len()
     }
 
     /// Every bundle there is. What bears no instance's name is not ours.
@@ -105,7 +114,7 @@ impl Bundle {
     }
 
     /// The newest record, if the shim got to write one.
-    pub fn record(&self) -> io::Result<Option<minder_shim::record::Record>> {
+    pub fn record(&self) -> io::Result<Option<Record>> {
         minder_shim::record::read(&self.path.join(bundle::RECORD))
     }
 
@@ -147,6 +156,14 @@ impl Bundle {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             Ok(()) | Err(_) => Ok(true),
         }
+    }
+
+    /// Whether nothing was ever started here and, from now on, nothing will be. A power cut leaves this where the ledger
+    /// was about to be synced.
+    pub fn never_began(&self) -> bool {
+        let began =
+            || !matches!(self.record(), Ok(None) | Ok(Some(Record { main_pid: 0, stage: Stage::Preparing, .. })));
+        !began() && matches!(self.close(), Ok(true)) && !began()
     }
 
     /// Removes it when the incarnation is over and taken note of.

@@ -3,10 +3,10 @@
 //! One task each. What it hears goes to the host as [`News`]; what it is to do comes as shim requests.
 
 use std::{
-    io,
+    io::{self, Write},
+    os::unix::net::UnixStream as Newborn,
     path::{Path, PathBuf},
     pin::pin,
-    process::Stdio,
     sync::Arc,
     time::Duration,
 };
@@ -22,9 +22,8 @@ use minder_supervisor::ProbeKind;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::UnixStream,
-    process::Child,
     sync::mpsc,
-    time::Instant,
+    time::{Instant, timeout},
 };
 
 use super::{
@@ -33,13 +32,14 @@ use super::{
     command::one_line,
     files::{self, RenderedFile},
     hook,
+    nursery::Nursery,
     orphan::Orphan,
     stray::StrayPlace,
 };
 
-/// A shim lets go of its standard output when it listens. One of a version that does not is looked for after this.
-const READY_WAIT: Duration = Duration::from_millis(100);
-/// A shim that did not say so listens within a few milliseconds.
+/// A shim of a nursery that works answers within milliseconds. After this the nursery is taken for stuck.
+const BIRTH_WAIT: Duration = Duration::from_secs(30);
+/// A shim that lives listens, and a busy one takes a connection within a few milliseconds.
 const CONNECT_INTERVAL: Duration = Duration::from_millis(1);
 /// After this many quick tries a shim is late because the machine is busy: look less often.
 const CONNECT_QUICK_TRIES: u32 = 100;
@@ -105,8 +105,10 @@ pub struct Attendant {
     pub bundle: Bundle,
     /// Its cgroup; empty where there are none.
     pub cgroup: PathBuf,
-    /// The program that runs beside it.
+    /// The program that runs its hooks.
     pub shim: Arc<Path>,
+    /// Where its shim comes from.
+    pub nursery: Arc<Nursery>,
     /// What is run before its start and after its end.
     pub hooks: Hooks,
     /// What it is to do.
@@ -118,51 +120,37 @@ pub struct Attendant {
 /// The host is gone: so is this slave.
 struct HostGone;
 
+/// Tells a newborn shim that its program is to be started.
+pub fn let_go(mut shim: &Newborn) {
+    // Whoever reads the answer finds out that there is no shim.
+    let _ = shim.write_all(&Request::Hello { version: VERSION }.encode());
+}
+
 impl Attendant {
-    /// Ends what strayed of starts before, writes the small files, runs the hook before the start, starts the shim, then
-    /// attends to it.
-    pub async fn start(mut self, strays: Vec<StrayPlace>, files: Vec<RenderedFile>) {
+    /// Attends to a start. What has no shim yet gets what strayed before it ended, its small files, its hook before the
+    /// start, and then one.
+    pub async fn start(mut self, strays: Vec<StrayPlace>, files: Vec<RenderedFile>, shim: Option<Newborn>) {
         for stray in strays {
             stray.end().await;
         }
-        if let Err(what) = self.prepare(files).await {
-            if let Some(what) = what {
-                // A host that is gone needs no word.
-                let _ = self.tell(what).await;
-            }
-            return;
+        let shim = match shim {
+            Some(shim) => Ok(shim),
+            None => self.begin(files).await,
+        };
+        match shim {
+            Ok(shim) => self.attend(Some(shim)).await,
+            // A host that is gone needs no word.
+            Err(Some(what)) => drop(self.tell(what).await),
+            Err(None) => {}
         }
+    }
+
+    async fn begin(&mut self, files: Vec<RenderedFile>) -> Result<Newborn, Option<What>> {
+        self.prepare(files).await?;
         fail_point!("start-prepared");
-        let shim = self.shim.clone();
-        let spawned = tokio::process::Command::new(&*shim)
-            .arg(self.bundle.path())
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .env_clear()
-            .envs(fail_point::handed_on())
-            .kill_on_drop(false)
-            .spawn();
-        match spawned {
-            Ok(mut child) => {
-                fail_point!("shim-spawned");
-                if let Some(mut ready) = child.stdout.take() {
-                    // Whatever comes of it, the next thing is to look.
-                    let _ = tokio::time::timeout(READY_WAIT, ready.read(&mut [0])).await;
-                }
-                fail_point!("shim-ready");
-                self.attend(Some(child)).await;
-            }
-            Err(error) => {
-                let failure = StartFailure {
-                    step: "shim".into(),
-                    errno: error.raw_os_error().unwrap_or_default(),
-                    message: format!("cannot start {}: {error}", shim.display()),
-                };
-                // A host that is gone needs no word.
-                let _ = self.tell(What::NoShim(failure)).await;
-            }
-        }
+        let shim = self.nursery.birth(self.bundle.path()).map_err(|failure| Some(What::NoShim(failure)))?;
+        let_go(&shim);
+        Ok(shim)
     }
 
     /// What comes before the program. The error is what to tell, if anybody is left to be told.
@@ -218,37 +206,37 @@ impl Attendant {
         Ok(())
     }
 
-    /// Attends to an incarnation whose shim was started before: by this slave, which has it as a child, or by the one
-    /// before. The shim lives on when this slave does not.
-    pub async fn attend(mut self, mut shim: Option<Child>) {
+    /// Attends to an incarnation whose shim was just born here, or was started by the slave before. The shim lives on when
+    /// this slave does not.
+    pub async fn attend(mut self, shim: Option<Newborn>) {
         // The host being gone means that this process ends; the shim goes on.
-        let _ = self.until_over(&mut shim).await;
-        if let Some(mut shim) = shim {
-            // Released, it goes at once; waiting keeps it from staying a zombie.
-            let _ = shim.wait().await;
-        }
+        let _ = self.until_over(shim).await;
     }
 
-    async fn until_over(&mut self, shim: &mut Option<Child>) -> Result<(), HostGone> {
+    async fn until_over(&mut self, shim: Option<Newborn>) -> Result<(), HostGone> {
+        let newborn = shim.is_some();
+        if let Some(shim) = shim
+            && self.converse_with_newborn(shim).await?
+        {
+            return Ok(());
+        }
         let begin = Instant::now();
         let mut tries = 0;
         let mut warned = false;
         loop {
-            if let Ok(connection) = self.bundle.connect().await
+            if let Ok(mut connection) = self.bundle.connect().await
+                && send(&mut connection, Request::Hello { version: VERSION }).await.is_ok()
                 && self.converse(connection).await?
             {
                 return Ok(());
             }
-            let working = shim.as_mut().is_some_and(|shim| matches!(shim.try_wait(), Ok(None)));
-            if !working {
-                match self.bundle.close() {
-                    Ok(true) => {
-                        fail_point!("late-shim-shut-out");
-                        return self.without_shim().await;
-                    }
-                    Ok(false) => {}
-                    Err(error) => tracing::warn!(bundle = %self.bundle.path().display(), %error, "cannot look"),
+            match self.bundle.close() {
+                Ok(true) => {
+                    fail_point!("late-shim-shut-out");
+                    return self.without_shim(newborn).await;
                 }
+                Ok(false) => {}
+                Err(error) => tracing::warn!(bundle = %self.bundle.path().display(), %error, "cannot look"),
             }
             tries += 1;
             if begin.elapsed() > CONNECT_WARN && !warned {
@@ -260,12 +248,22 @@ impl Attendant {
         }
     }
 
-    /// Speaks with the shim. `true` when the incarnation is over and released.
-    async fn converse(&mut self, mut connection: UnixStream) -> Result<bool, HostGone> {
-        let mut buffer = Vec::new();
-        if send(&mut connection, Request::Hello { version: VERSION }).await.is_err() {
+    /// Speaks with a shim that was let go on this connection.
+    async fn converse_with_newborn(&mut self, shim: Newborn) -> Result<bool, HostGone> {
+        let connection = shim.set_nonblocking(true).and_then(|()| UnixStream::from_std(shim));
+        // Without a descriptor for it there may be one later: the shim is looked for as one of before.
+        let Ok(connection) = connection else { return Ok(false) };
+        if timeout(BIRTH_WAIT, connection.readable()).await.is_err() {
+            tracing::warn!(instance = %self.key, "its shim was not born in time; starting another nursery");
+            self.nursery.replace();
             return Ok(false);
         }
+        self.converse(connection).await
+    }
+
+    /// Speaks with a shim that was greeted. `true` when the incarnation is over and released.
+    async fn converse(&mut self, mut connection: UnixStream) -> Result<bool, HostGone> {
+        let mut buffer = Vec::new();
         fail_point!("shim-greeted");
         let mut over = false;
         loop {
@@ -310,8 +308,9 @@ impl Attendant {
         }
     }
 
-    /// No shim works here, and none ever will. What the record says is all that is known.
-    async fn without_shim(&mut self) -> Result<(), HostGone> {
+    /// No shim works here, and none ever will. What the record says is all that is known; of one that was to be born
+    /// here it is also known that there was nothing before.
+    async fn without_shim(&mut self, newborn: bool) -> Result<(), HostGone> {
         let record = match self.bundle.record() {
             Ok(record) => record,
             Err(error) => {
@@ -319,6 +318,9 @@ impl Attendant {
                 None
             }
         };
+        if newborn && record.as_ref().is_none_or(|record| record.main_pid == 0) {
+            return self.tell(What::NoShim(unborn())).await;
+        }
         if let Some(record) = &record
             && record.stage != Stage::Ended
         {
@@ -357,6 +359,11 @@ impl Attendant {
         let news = News { key: self.key.clone(), incarnation: self.incarnation, what };
         self.news.send(news).await.map_err(|_| HostGone)
     }
+}
+
+fn unborn() -> StartFailure {
+    let message = "its shim ended before it started anything; is minder-shim of another version than minder-slave?";
+    StartFailure { step: "shim".into(), errno: 0, message: message.into() }
 }
 
 async fn send(connection: &mut UnixStream, request: Request) -> io::Result<()> {

@@ -49,7 +49,7 @@ async fn files_are_there_before_the_program_and_a_changed_one_is_another_start()
         })
         .await;
     eventually("they were read", || fs::read_to_string(&notes).unwrap().contains("\ntwo\n")).await;
-    assert!(!folder.exists(), "the old ones go with their incarnation");
+    eventually("the old ones go with their incarnation", || !folder.exists()).await;
     stage.change("app", |_, item| item.wanted = Wanted::Stopped).await;
     stage.phase("app", v1::Phase::Stopped).await;
     eventually("nothing is left", || !stage.data().join("run/app:1/2").exists()).await;

@@ -52,7 +52,7 @@ async fn every_hook_has_its_time() {
     stage.change("app", |_, item| item.wanted = Wanted::Stopped).await;
     stage.phase("app", v1::Phase::Stopped).await;
     assert_eq!(lines(&notes)[3..], ["pre_stop blue 1", "term", "post_stop blue 1"], "and none twice");
-    assert!(!stage.data().join("run/app:1/1").exists(), "the bundle was left");
+    eventually("the bundle is gone", || !stage.data().join("run/app:1/1").exists()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -13,6 +13,7 @@ mod life;
 mod local;
 mod logs;
 mod many;
+mod nursery;
 mod order;
 mod resources;
 mod stage;

@@ -151,9 +151,13 @@ async fn a_bundle_whose_end_is_noted_is_cleared_away() {
     let bundle = stage.data().join("run/app:1/1");
     fs::create_dir_all(&bundle).unwrap();
     fs::write(bundle.join("record"), [0; 64]).unwrap();
+    // As a power cut leaves it in the moment before that sync: made ready, and the ledger knows nothing of it.
+    let next = stage.data().join("run/app:1/2");
+    fs::create_dir_all(&next).unwrap();
+    fs::write(next.join("launch"), "").unwrap();
     stage.start_slave();
     stage.open(2).await;
-    eventually("it is gone", || !bundle.exists()).await;
+    eventually("both are gone", || !bundle.exists() && !next.exists()).await;
     let status = stage.phase("app", v1::Phase::Stopped).await;
     assert!(status.incarnation == 1 && !is_alive(pid));
 }

@@ -21,7 +21,7 @@ impl Shim {
         if !self.launcher_ended {
             if overdue {
                 self.give_up(Step::Daemon, libc::ETIMEDOUT);
-                self.changed();
+                self.changed = true;
             }
             return;
         }
@@ -37,11 +37,11 @@ impl Shim {
                 self.daemon_deadline = None;
                 // Without a file this may be a process between the launcher and the daemon, which ends in a moment.
                 self.likely_until = by_file.is_none().then_some(deadline);
-                self.changed();
+                self.changed = true;
             }
             None if overdue || self.tree_gone => {
                 self.give_up(Step::Daemon, libc::ESRCH);
-                self.changed();
+                self.changed = true;
             }
             None => {}
         }

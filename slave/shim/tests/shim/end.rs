@@ -101,7 +101,7 @@ fn a_daemon_by_pid_file_is_found_and_its_own_code_is_told() {
     fs::write(&file, "1\n").unwrap();
     // The file is late, was stale, and another child is older.
     let script = format!(
-        "(sleep 50 &) ; (setsid sh -c 'sleep 0.3; echo $$ > {0}; trap \"exit 9\" TERM; while :; do sleep 0.05; done' &) ; exit 0",
+        "(sleep 50 &) ; (setsid sh -c 'sleep 0.3; trap \"exit 9\" TERM; echo $$ > {0}; while :; do sleep 0.05; done' &) ; exit 0",
         file.display()
     );
     let mut shim = Shim::start(daemon(file.to_str().unwrap(), 10_000, &script));

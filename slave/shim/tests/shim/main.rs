@@ -3,6 +3,7 @@
 
 mod end;
 mod given;
+mod nursery;
 mod output;
 mod slave;
 mod start;

@@ -50,7 +50,7 @@ pub fn spawn(folder: &Path) -> Child {
     command(Path::new(SHIM), folder).spawn().unwrap()
 }
 
-const SHIM: &str = env!("CARGO_BIN_EXE_minder-shim");
+pub const SHIM: &str = env!("CARGO_BIN_EXE_minder-shim");
 
 fn command(shim: &Path, folder: &Path) -> Command {
     let mut command = Command::new(shim);

@@ -1,0 +1,49 @@
+//! Where shims come from may be killed or stop to answer; starts go on.
+
+use std::fs;
+
+use minder_proto::v1::{self, exit_status::Kind};
+use nix::sys::signal::Signal;
+
+use crate::stage::{Stage, eventually, host, is_alive, kill, spec};
+
+/// The nursery of a slave: the only one of its children that waits for requests.
+fn nursery(slave: u32) -> Option<u32> {
+    let tasks = fs::read_dir(format!("/proc/{slave}/task")).ok()?.flatten();
+    let children = tasks.filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
+    let pids: Vec<u32> =
+        children.flat_map(|text| text.split(' ').filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>()).collect();
+    let waits = |pid: &u32| {
+        let words = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        words.split(|byte| *byte == 0).any(|word| word == b"--nursery") && is_alive(*pid)
+    };
+    pids.into_iter().find(waits)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_that_is_killed_is_replaced_and_its_shims_live_on() {
+    let mut stage = Stage::set().await;
+    stage.open(1).await;
+    let slave = stage.slave.as_ref().unwrap().id();
+    let sleeper = |name: &str| spec(name, "/bin/sleep", &["1000"]).resolve(&host());
+    let (before, after) = (sleeper("before"), sleeper("after"));
+    stage.start(&[&before]).await;
+    let first = stage.phase("before", v1::Phase::Running).await;
+    let killed = nursery(slave).unwrap();
+    kill(killed, Signal::SIGKILL);
+    eventually("it is gone", || !is_alive(killed)).await;
+    stage.start(&[&after]).await;
+    let second = stage.phase("after", v1::Phase::Running).await;
+    assert_eq!((second.incarnation, second.restarts), (1, 0), "its start did not fail");
+    let fresh = nursery(slave).unwrap();
+    assert!(is_alive(first.pid) && fresh != killed);
+    // What its shims see is still known.
+    kill(first.pid, Signal::SIGKILL);
+    let again = |stage: &Stage| stage.seen.get("before:1").filter(|s| s.incarnation == 2 && s.pid > 0).cloned();
+    let again = stage.until("it runs again", again).await;
+    let kind = again.exits[0].status.as_ref().unwrap().kind.as_ref().unwrap();
+    assert!(matches!(kind, Kind::Signal(signal) if signal.signal == 9), "{kind:?}");
+    stage.kill_slave();
+    eventually("the nursery ends with its slave", || !is_alive(fresh)).await;
+    assert!(is_alive(second.pid) && is_alive(again.pid));
+}
