@@ -95,6 +95,8 @@ pub struct Session {
     confirming: bool,
     dirty: bool,
     acts_on: Revision,
+    /// Refusals since the slave last took something.
+    refusals: u32,
     /// What the slave holds once everything sent has arrived.
     sent: Option<Assignment>,
 }
@@ -110,6 +112,7 @@ impl Session {
             confirming: false,
             dirty: true,
             acts_on: Revision::ZERO,
+            refusals: 0,
             sent: None,
         }
     }
@@ -132,6 +135,9 @@ impl Session {
 
     /// The slave reports that it acts on this revision.
     pub fn reported(&mut self, revision: Revision) {
+        if revision > self.acts_on {
+            self.refusals = 0;
+        }
         self.acts_on = revision;
     }
 
@@ -183,10 +189,14 @@ impl Session {
         alloc::vec![Effect::Welcome]
     }
 
+    /// What was refused goes again at once, and whole. A slave that refuses that, too, is asked once a heartbeat and not
+    /// without end, and a person is told once.
     fn on_refused(&mut self, why: String, send_whole: bool) -> Vec<Effect> {
         self.sent = None;
-        if send_whole {
-            self.dirty = true;
+        self.dirty |= send_whole;
+        self.refusals = self.refusals.saturating_add(1);
+        self.nonce = self.nonce.filter(|_| self.refusals == 1);
+        if send_whole && self.refusals != 2 {
             return Vec::new();
         }
         alloc::vec![Effect::Alarm(format!("the slave refused its assignment: {why}"))]
@@ -306,6 +316,27 @@ mod tests {
             assert_eq!(session.step(Event::Changed), []);
         }
         assert_eq!(session.step(Event::Admitted), [Effect::Confirm { nonce: 3 }]);
+    }
+
+    #[test]
+    fn a_slave_that_refuses_everything_is_asked_once_a_heartbeat_and_a_person_is_told_once() {
+        let mut session = opened(&assignment(0, &[]));
+        let refused = || Event::Refused { why: "digest mismatch".into(), send_whole: true };
+        session.step(Event::Confirmed { nonce: 7, assignment: assignment(3, &["a"]) });
+        assert_eq!(session.step(refused()), [Effect::Confirm { nonce: 7 }], "once again at once");
+        let mut alarms = 0;
+        for nonce in 8..20 {
+            session.step(Event::Confirmed { nonce: nonce - 1, assignment: assignment(3, &["a"]) });
+            let effects = session.step(refused());
+            alarms += effects.iter().filter(|effect| matches!(effect, Effect::Alarm(_))).count();
+            assert!(
+                !effects.iter().any(|effect| matches!(effect, Effect::Confirm { .. })),
+                "not under the same heartbeat"
+            );
+            let next = session.step(Event::Heartbeat { nonce });
+            assert_eq!(next, [Effect::AnswerHeartbeat { nonce }, Effect::Confirm { nonce }]);
+        }
+        assert_eq!(alarms, 1);
     }
 
     #[test]
