@@ -1,16 +1,18 @@
-//! Three etcd members that can be killed, started again, and told to hand over.
+//! The peer of the benchmarks: three etcd members with its defaults, every write synced, which can be written to, killed,
+//! started again, and told to hand over.
 
 use std::{
     process::{Child, Command, Stdio},
     time::Duration,
 };
 
-use minder_chaos_tests::eventually;
 use tempfile::TempDir;
 use tonic::{
     Status,
     transport::{Channel, Endpoint},
 };
+
+use crate::eventually;
 
 /// A member answers a question about itself within this, or it is down.
 const ASK: Duration = Duration::from_millis(500);
@@ -44,12 +46,6 @@ struct MemberStatus {
     header: Option<Header>,
     #[prost(uint64, tag = "4")]
     leader: u64,
-}
-
-/// One put.
-pub async fn write(channel: Channel, number: u64) -> Result<(), Status> {
-    let put = PutRequest { key: format!("bench-{}", number % 1_000).into_bytes(), value: vec![b'x'; 64] };
-    call::<_, Nothing>(channel, put, "/etcdserverpb.KV/Put").await.map(drop)
 }
 
 async fn call<Q, R>(channel: Channel, request: Q, path: &'static str) -> Result<R, Status>
@@ -95,6 +91,17 @@ impl Etcd {
         (0..3).for_each(|at| etcd.restart(at));
         etcd.leader().await;
         etcd
+    }
+
+    /// One durable write.
+    pub async fn put(channel: Channel, key: String, value: String) -> Result<(), Status> {
+        let put = PutRequest { key: key.into_bytes(), value: value.into_bytes() };
+        call::<_, Nothing>(channel, put, "/etcdserverpb.KV/Put").await.map(drop)
+    }
+
+    /// The members' processes.
+    pub fn pids(&self) -> Vec<u32> {
+        self.members.iter().flatten().map(Child::id).collect()
     }
 
     /// Client addresses.

@@ -7,6 +7,7 @@
 mod chance;
 mod clock;
 mod cluster;
+mod etcd;
 mod gaps;
 mod processes;
 mod program;
@@ -15,6 +16,7 @@ mod wait;
 pub use chance::{Chance, mixed};
 pub use clock::mono_now;
 pub use cluster::{Cluster, ClusterShape, all, named};
+pub use etcd::Etcd;
 pub use gaps::{Gaps, Spread};
 pub use processes::{descendants_of, is_alive, pids_with, pids_with_variable};
 pub use program::{Program, bin, repository};

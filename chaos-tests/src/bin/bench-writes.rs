@@ -6,12 +6,11 @@
 
 use std::{
     io::Write,
-    process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
 
 use futures::future::join_all;
-use minder_chaos_tests::{Cluster, ClusterShape, Program};
+use minder_chaos_tests::{Cluster, ClusterShape, Etcd, Program};
 use minder_client::v1;
 use tonic::transport::{Channel, Endpoint};
 
@@ -48,11 +47,16 @@ async fn main() {
         println!("disk: 4 KiB append + fdatasync, {at_once} at once: p50 {p50:.0?}, p99 {p99:.0?}");
     }
     let cluster = Cluster::start(ClusterShape { managers: 3, slaves: 0 }).await;
-    let etcd = Etcd::start(folder.path()).await;
-    match &etcd {
-        Some(etcd) => println!("peer: {}", etcd.version),
-        None => println!("peer: no etcd on the PATH nor in MINDER_ETCD; Minder alone"),
-    }
+    let etcd = match Etcd::version() {
+        Some(version) => {
+            println!("peer: {version}");
+            Some(Etcd::start(&[]).await)
+        }
+        None => {
+            println!("peer: no etcd on the PATH nor in MINDER_ETCD; Minder alone");
+            None
+        }
+    };
     println!("{:>8}  {:>32}  {:>32}  ratio", "writers", "minder /s (p50, p99, cpu)", "etcd /s (p50, p99, cpu)");
     let asked: Vec<usize> = std::env::args().skip(1).map(|writers| writers.parse().unwrap()).collect();
     for writers in if asked.is_empty() { WRITERS.to_vec() } else { asked } {
@@ -62,8 +66,8 @@ async fn main() {
             let pids: Vec<u32> = cluster.managers.iter().map(Program::pid).collect();
             ours.push(measure(writers, &leader, &pids, minder_write).await);
             if let Some(etcd) = &etcd {
-                let pids: Vec<u32> = etcd.members.iter().map(Child::id).collect();
-                theirs.push(measure(writers, &etcd.leader, &pids, etcd_write).await);
+                let leader = &etcd.addresses()[etcd.leader().await];
+                theirs.push(measure(writers, leader, &etcd.pids(), etcd_write).await);
             }
         }
         let ours = median(ours).unwrap();
@@ -153,105 +157,9 @@ async fn minder_write(channel: Channel, random: u64) {
     v1::control_client::ControlClient::new(channel).apply(request).await.unwrap();
 }
 
-#[derive(Clone, PartialEq, prost::Message)]
-struct PutRequest {
-    #[prost(bytes = "vec", tag = "1")]
-    key: Vec<u8>,
-    #[prost(bytes = "vec", tag = "2")]
-    value: Vec<u8>,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct Nothing {}
-
 async fn etcd_write(channel: Channel, random: u64) {
-    let put = PutRequest {
-        key: format!("bench-{}", random % NAMES).into_bytes(),
-        value: format!("{random:0>width$}", width = VALUE_BYTES).into_bytes(),
-    };
-    let mut client = tonic::client::Grpc::new(channel);
-    client.ready().await.unwrap();
-    let codec = tonic_prost::ProstCodec::<PutRequest, Nothing>::default();
-    client.unary(tonic::Request::new(put), "/etcdserverpb.KV/Put".parse().unwrap(), codec).await.unwrap();
-}
-
-/// Three members with etcd's defaults. Ended when dropped.
-struct Etcd {
-    members: Vec<Child>,
-    leader: String,
-    version: String,
-}
-
-impl Etcd {
-    async fn start(folder: &std::path::Path) -> Option<Self> {
-        let program = std::env::var("MINDER_ETCD").unwrap_or_else(|_| "etcd".into());
-        let version = Command::new(&program).arg("--version").output().ok()?;
-        let version = String::from_utf8_lossy(&version.stdout).lines().next()?.to_owned();
-        let ports: Vec<u16> = (0..6).map(|_| free_port()).collect();
-        let url = |port: u16| format!("http://127.0.0.1:{port}");
-        let peers: Vec<String> = (0..3).map(|at| format!("m{at}={}", url(ports[at + 3]))).collect();
-        let members = (0..3).map(|at| {
-            Command::new(&program)
-                .args(["--name", &format!("m{at}"), "--data-dir"])
-                .arg(folder.join(format!("etcd-{at}")))
-                .args(["--listen-client-urls", &url(ports[at]), "--advertise-client-urls", &url(ports[at])])
-                .args(["--listen-peer-urls", &url(ports[at + 3]), "--initial-advertise-peer-urls", &url(ports[at + 3])])
-                .args(["--initial-cluster", &peers.join(","), "--initial-cluster-state", "new"])
-                .stdout(Stdio::null())
-                .stderr(Stdio::null())
-                .spawn()
-                .unwrap()
-        });
-        let mut etcd = Self { members: members.collect(), leader: String::new(), version };
-        etcd.leader = minder_chaos_tests::eventually("etcd has a leader", || async {
-            for port in &ports[..3] {
-                let address = format!("127.0.0.1:{port}");
-                let channel = Endpoint::from_shared(format!("http://{address}")).ok()?.connect().await.ok()?;
-                if leads(channel).await? {
-                    return Some(address);
-                }
-            }
-            None
-        })
-        .await;
-        Some(etcd)
-    }
-}
-
-impl Drop for Etcd {
-    fn drop(&mut self) {
-        for member in &mut self.members {
-            let _ = member.kill();
-            let _ = member.wait();
-        }
-    }
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct Header {
-    #[prost(uint64, tag = "2")]
-    member_id: u64,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct MemberStatus {
-    #[prost(message, optional, tag = "1")]
-    header: Option<Header>,
-    #[prost(uint64, tag = "4")]
-    leader: u64,
-}
-
-async fn leads(channel: Channel) -> Option<bool> {
-    let mut client = tonic::client::Grpc::new(channel);
-    client.ready().await.ok()?;
-    let codec = tonic_prost::ProstCodec::<Nothing, MemberStatus>::default();
-    let path = "/etcdserverpb.Maintenance/Status".parse().ok()?;
-    let status = client.unary(tonic::Request::new(Nothing {}), path, codec).await.ok()?.into_inner();
-    Some(status.leader != 0 && status.header?.member_id == status.leader)
-}
-
-fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    let (key, value) = (format!("bench-{}", random % NAMES), format!("{random:0>width$}", width = VALUE_BYTES));
+    Etcd::put(channel, key, value).await.unwrap();
 }
 
 fn cores() -> usize {

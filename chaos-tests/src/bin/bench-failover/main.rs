@@ -6,8 +6,6 @@
 //! many kills and how many hand-overs. Without an etcd on the PATH (or in `MINDER_ETCD`) only Minder is measured.
 #![allow(clippy::unwrap_used)]
 
-mod etcd;
-
 use std::{
     future::Future,
     sync::{
@@ -17,8 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use etcd::Etcd;
-use minder_chaos_tests::{Cluster, ClusterShape, Gaps, Spread, eventually};
+use minder_chaos_tests::{Cluster, ClusterShape, Etcd, Gaps, Spread, eventually};
 use minder_client::v1;
 use tokio::task::JoinHandle;
 use tonic::transport::{Channel, Endpoint};
@@ -85,9 +82,13 @@ async fn minder(rounds: usize) -> (Vec<Duration>, Vec<Duration>) {
     (kills, transfers)
 }
 
+async fn etcd_write(channel: Channel, number: u64) -> Result<(), tonic::Status> {
+    Etcd::put(channel, format!("bench-{}", number % 1_000), "x".repeat(64)).await
+}
+
 async fn etcd(rounds: usize, more: &[&str]) -> (Vec<Duration>, Vec<Duration>) {
     let mut etcd = Etcd::start(more).await;
-    let writers = Writers::start(&etcd.addresses(), etcd::write);
+    let writers = Writers::start(&etcd.addresses(), etcd_write);
     let (mut kills, mut transfers) = (Vec::new(), Vec::new());
     for _ in 0..rounds {
         let leader = etcd.leader().await;
