@@ -153,12 +153,12 @@ impl Store {
     }
 
     /// Bytes of the log's entries after `index`, to about a MiB.
-    pub fn log_bytes_after(&self, index: u64) -> u64 {
+    pub fn entry_bytes_after(&self, index: u64) -> u64 {
         self.log.bytes_after(index)
     }
 
     /// Bytes of the log's entries, to about a MiB.
-    pub fn log_bytes(&self) -> u64 {
+    pub fn entry_bytes(&self) -> u64 {
         self.log.bytes()
     }
 

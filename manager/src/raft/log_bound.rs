@@ -41,14 +41,14 @@ pub(super) async fn keep_log_bound(node: Node, raft: Raft) {
         }
         let bound = node.inner.log_bound;
         // Asked for once: until it is written, asking again would only queue up.
-        let due = node.store().log_bytes_after(snapshot) > bound.snapshot_bytes && applied > snapshot;
+        let due = node.store().entry_bytes_after(snapshot) > bound.snapshot_bytes && applied > snapshot;
         if due && asked_at != Some(snapshot) {
             asked_at = Some(snapshot);
-            tracing::info!(bytes = node.store().log_bytes(), applied, "the log is large: writing a snapshot");
+            tracing::info!(bytes = node.store().entry_bytes(), applied, "the log is large: writing a snapshot");
             // An error means that consensus has ended, which the next look sees.
             let _ = raft.trigger().snapshot().await;
         }
-        let large = node.store().log_bytes() > bound.snapshot_bytes;
+        let large = node.store().entry_bytes() > bound.snapshot_bytes;
         let upto = node.store().log_excess(bound.keep_bytes).filter(|_| large).map(|upto| upto.min(snapshot));
         if let Some(upto) = upto.filter(|upto| *upto > purged) {
             let _ = raft.trigger().purge_log(upto).await;
