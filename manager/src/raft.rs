@@ -2,6 +2,7 @@
 //! an openraft type but the node itself.
 
 mod belonging;
+mod companions;
 mod error;
 mod gone;
 mod init;

@@ -26,6 +26,7 @@ use openraft::{
 use tonic::{Status, transport::Channel};
 
 use super::{
+    companions::Companions,
     leadership::Member,
     snapshot,
     watchdog::{self, Sent},
@@ -215,7 +216,7 @@ impl RaftNetworkV2<TypeConfig> for Peer {
         async move {
             let mut client = client?;
             let sent = Sent::default();
-            let requests = input.map(sent.count(move |request| wire::append_to_wire(addressing.clone(), &request)));
+            let requests = Companions::new(input).map(sent.count(move |request| wire::append_to_wire(addressing.clone(), &request)));
             let replies = within(STREAM_DEADLINE, client.append_stream(requests)).await?;
             Ok(watchdog::watch(replies, sent).boxed())
         }
