@@ -1,7 +1,5 @@
-//! `minder-manager`: one of Minder's replicated managers.
-//!
-//! `main` resolves settings, opens the node, serves, and waits for whatever comes first: a signal, or a fault that
-//! ends the process with an exit code of its own.
+//! One of Minder's replicated managers, as a library: its program (`main.rs`) gives it settings, sockets and signals; the
+//! simulation gives it a simulated network and its own end.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod attend;
@@ -23,48 +21,12 @@ mod serve;
 mod settings;
 mod silence;
 
-use std::{
-    process::ExitCode,
-    sync::{Mutex, MutexGuard, PoisonError},
-};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use clap::Parser;
-
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
-fn main() -> ExitCode {
-    let mut flags = settings::Flags::parse();
-    if let Some(command) = flags.offline.take() {
-        return offline::run(command);
-    }
-    let settings = match settings::Settings::resolve(flags) {
-        Ok(settings) => settings,
-        Err(problem) => {
-            eprintln!("minder-manager: {problem:#}");
-            return ExitCode::from(2);
-        }
-    };
-    tracing_subscriber::fmt()
-        .with_env_filter(tracing_subscriber::EnvFilter::new(&settings.log))
-        .with_writer(std::io::stderr)
-        .with_ansi(false)
-        .init();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(problem) => {
-            eprintln!("minder-manager: cannot start threads: {problem}");
-            return ExitCode::FAILURE;
-        }
-    };
-    match runtime.block_on(serve::run(settings)) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(end) => {
-            eprintln!("minder-manager: {}", end.message);
-            ExitCode::from(end.exit_code)
-        }
-    }
-}
+pub use offline::{Offline, run as run_offline};
+pub use raft::RaftSettings;
+pub use serve::{End, Listening, Running, run};
+pub use settings::{Flags, Settings};
 
 /// A short critical section. A panic in another one is a bug there and leaves the value as it was: go on with it.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
