@@ -9,6 +9,8 @@ mod clock;
 mod cluster;
 mod etcd;
 mod gaps;
+pub mod history;
+pub mod oracle;
 mod processes;
 mod program;
 mod wait;

@@ -40,9 +40,9 @@ impl Leader {
         if let Some(channel) = channels.get(address) {
             return Ok(channel.clone());
         }
-        let channel = minder_proto::dial::endpoint(address)
-            .map_err(|error| Status::internal(format!("the leader's address {address:?} is no address: {error}")))?
-            .connect_lazy();
+        let endpoint = minder_proto::dial::endpoint(address)
+            .map_err(|error| Status::internal(format!("the leader's address {address:?} is no address: {error}")))?;
+        let channel = minder_proto::dial::lazy(&endpoint);
         channels.insert(address.into(), channel.clone());
         Ok(channel)
     }

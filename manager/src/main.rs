@@ -2,43 +2,21 @@
 //!
 //! `main` resolves settings, opens the node, serves, and waits for whatever comes first: a signal, or a fault that
 //! ends the process with an exit code of its own.
-#![cfg_attr(test, allow(clippy::unwrap_used))]
 
-mod attend;
-mod busy;
-mod clock;
-mod control;
-mod core;
-mod events;
-mod fleet;
-mod forward;
-mod gathered;
-mod history;
-mod logs;
-mod metrics;
-mod offline;
-mod presence;
-mod raft;
-mod serve;
-mod settings;
-mod silence;
-
-use std::{
-    process::ExitCode,
-    sync::{Mutex, MutexGuard, PoisonError},
-};
+use std::process::ExitCode;
 
 use clap::Parser;
+use minder_manager::{Flags, Settings};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let mut flags = settings::Flags::parse();
+    let mut flags = Flags::parse();
     if let Some(command) = flags.offline.take() {
-        return offline::run(command);
+        return minder_manager::run_offline(command);
     }
-    let settings = match settings::Settings::resolve(flags) {
+    let settings = match Settings::resolve(flags) {
         Ok(settings) => settings,
         Err(problem) => {
             eprintln!("minder-manager: {problem:#}");
@@ -57,16 +35,11 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match runtime.block_on(serve::run(settings)) {
+    match runtime.block_on(minder_manager::run(settings)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(end) => {
             eprintln!("minder-manager: {}", end.message);
             ExitCode::from(end.exit_code)
         }
     }
-}
-
-/// A short critical section. A panic in another one is a bug there and leaves the value as it was: go on with it.
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -2,16 +2,21 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use futures::{Stream, TryStreamExt};
+use futures::{Stream, TryStreamExt, future::join_all};
 use minder_model::{MESSAGE_BYTES_MAX, RequestId};
 use minder_proto::{FILE_DESCRIPTOR_SET, v1};
 use minder_state::{Command, Expect, Proposal};
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     signal::unix::SignalKind,
     sync::watch,
+    task::JoinHandle,
 };
-use tonic::transport::{Server, server::TcpIncoming};
+use tonic::transport::{
+    Server,
+    server::{Connected, TcpIncoming},
+};
 
 use crate::{
     attend::SlaveService,
@@ -56,42 +61,99 @@ impl End {
 
 /// Runs a manager until a signal or a fault ends it.
 pub async fn run(settings: Settings) -> Result<(), End> {
-    let (client_listener, client_address) = bind("listen", settings.listen, settings.advertise.as_deref()).await?;
-    let (peer_listener, peer_address) =
-        bind("peer_listen", settings.peer_listen, settings.peer_advertise.as_deref()).await?;
-    let fleet = Arc::new(Fleet::new(settings.silence));
-    let core =
-        open(&settings, Addresses { client: client_address.clone(), peer: peer_address.clone() }, &fleet).await?;
-
+    let (client_listener, client) = bind("listen", settings.listen, settings.advertise.as_deref()).await?;
+    let (peer_listener, peer) = bind("peer_listen", settings.peer_listen, settings.peer_advertise.as_deref()).await?;
+    let clients = Listening { incoming: incoming(client_listener), address: client };
+    let peers = Listening { incoming: incoming(peer_listener), address: peer };
+    let running = Running::start(&settings, clients, peers).await?;
     if let Some(address) = settings.metrics_listen {
-        serve_metrics(core.clone(), address).await?;
+        serve_metrics(running.core.clone(), address).await?;
     }
-    let (stop, stopping) = watch::channel(false);
-    let peers = tokio::spawn(serve_peers(core.clone(), peer_listener, stopping.clone()));
-    let clients = tokio::spawn(serve_clients(core.clone(), client_listener, stopping));
-    let follower = tokio::spawn(follow_leadership(core.clone()));
-    let listener = tokio::spawn(silence::listen(core.clone()));
-    println!("ready client={client_address} peer={peer_address}");
-    tracing::info!(client_address, peer_address, data = %settings.data.display(), "manager is up");
-
-    let end = wait_for_end(&core).await;
-    if end.is_ok() {
-        core.node.hand_over().await;
-    }
-    // What is under way is still answered, by passing it on; whoever connects anew finds another manager.
-    stop.send_replace(true);
-    // Streams of slaves and watchers end only with their connection, so the servers are not waited for any longer.
-    let _ = tokio::time::timeout(DRAIN_DEADLINE, async { tokio::join!(peers, clients) }).await;
-    if end.is_ok() {
-        core.node.shutdown().await;
-    }
-    follower.abort();
-    listener.abort();
-    end
+    let Addresses { client, peer } = &running.addresses;
+    println!("ready client={client} peer={peer}");
+    tracing::info!(client, peer, data = %settings.data.display(), "manager is up");
+    let mut terminate = tokio::signal::unix::signal(SignalKind::terminate()).map_err(End::start)?;
+    let mut interrupt = tokio::signal::unix::signal(SignalKind::interrupt()).map_err(End::start)?;
+    // Both may be dropped at their await: the first to come ends the process.
+    let told = async {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    };
+    running.until(told).await
 }
 
+/// Connections that come in, and the address at which others make them.
+pub struct Listening<I> {
+    /// The connections.
+    pub incoming: I,
+    /// What others are told, `HOST:PORT`.
+    pub address: String,
+}
+
+/// A manager that serves.
+pub struct Running {
+    core: Arc<Core>,
+    addresses: Addresses,
+    stop: watch::Sender<bool>,
+    servers: [JoinHandle<()>; 2],
+    followers: [JoinHandle<()>; 2],
+}
+
+impl Running {
+    /// Opens the data folder and serves on these connections. What `settings` say of addresses is not looked at.
+    pub async fn start<S: Carrier>(
+        settings: &Settings,
+        clients: Listening<impl Incoming<S>>,
+        peers: Listening<impl Incoming<S>>,
+    ) -> Result<Self, End> {
+        let addresses = Addresses { client: clients.address, peer: peers.address };
+        let fleet = Arc::new(Fleet::new(settings.silence));
+        let core = open(settings, addresses.clone(), &fleet).await?;
+        let (stop, stopping) = watch::channel(false);
+        let servers = [
+            tokio::spawn(serve_peers(core.clone(), peers.incoming, stopping.clone())),
+            tokio::spawn(serve_clients(core.clone(), clients.incoming, stopping)),
+        ];
+        let followers = [tokio::spawn(follow_leadership(core.clone())), tokio::spawn(silence::listen(core.clone()))];
+        Ok(Self { core, addresses, stop, servers, followers })
+    }
+
+    /// Serves until it is told to stop, which it does in order, or a fault ends it.
+    pub async fn until(self, told: impl Future<Output = ()>) -> Result<(), End> {
+        // Both may be dropped at their await: the first to come ends the manager.
+        let end = tokio::select! {
+            () = told => Ok(()),
+            fatal = self.core.node.fatal() => Err(End { exit_code: fatal.exit_code, message: fatal.message }),
+        };
+        if end.is_ok() {
+            self.core.node.hand_over().await;
+        }
+        // What is under way is still answered, by passing it on; whoever connects anew finds another manager.
+        self.stop.send_replace(true);
+        // Streams of slaves and watchers end only with their connection, so the servers are not waited for any longer.
+        let _ = tokio::time::timeout(DRAIN_DEADLINE, join_all(self.servers)).await;
+        if end.is_ok() {
+            self.core.node.shutdown().await;
+        }
+        self.followers.iter().for_each(JoinHandle::abort);
+        end
+    }
+}
+
+/// What can carry a connection.
+pub trait Carrier: AsyncRead + AsyncWrite + Connected<ConnectInfo: Send + Sync> + Send + Unpin + 'static {}
+
+impl<S: AsyncRead + AsyncWrite + Connected<ConnectInfo: Send + Sync> + Send + Unpin + 'static> Carrier for S {}
+
+/// Connections as they come in.
+pub trait Incoming<S>: Stream<Item = std::io::Result<S>> + Send + 'static {}
+
+impl<S, I: Stream<Item = std::io::Result<S>> + Send + 'static> Incoming<S> for I {}
+
 async fn open(settings: &Settings, addresses: Addresses, fleet: &Arc<Fleet>) -> Result<Arc<Core>, End> {
-    let (node, history) = Node::open(&settings.data, &settings.raft, addresses, |applied| {
+    let (node, history) = Node::open(&settings.data, &settings.raft, settings.sync, addresses, |applied| {
         let history = Arc::new(History::new(applied));
         let hook = (history.clone(), fleet.clone());
         (
@@ -142,17 +204,6 @@ async fn serve_metrics(core: Arc<Core>, address: SocketAddr) -> Result<(), End> 
     Ok(())
 }
 
-async fn wait_for_end(core: &Core) -> Result<(), End> {
-    let mut terminate = tokio::signal::unix::signal(SignalKind::terminate()).map_err(End::start)?;
-    let mut interrupt = tokio::signal::unix::signal(SignalKind::interrupt()).map_err(End::start)?;
-    // All may be dropped at their await: the first to come ends the process.
-    tokio::select! {
-        _ = terminate.recv() => Ok(()),
-        _ = interrupt.recv() => Ok(()),
-        fatal = core.node.fatal() => Err(End { exit_code: fatal.exit_code, message: fatal.message }),
-    }
-}
-
 /// Keeps what belongs to being leader alive exactly as long as leadership.
 async fn follow_leadership(core: Arc<Core>) {
     let mut leadership = core.node.leadership();
@@ -197,18 +248,18 @@ async fn name_cluster(core: &Core) {
     }
 }
 
-async fn serve_peers(core: Arc<Core>, listener: TcpListener, stopping: watch::Receiver<bool>) {
+async fn serve_peers<S: Carrier>(core: Arc<Core>, incoming: impl Incoming<S>, stopping: watch::Receiver<bool>) {
     let service = v1::peer_server::PeerServer::new(PeerService::new(core.node.clone()))
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
-    let served =
-        server().add_service(service).serve_with_incoming_shutdown(incoming(listener), stopped(stopping)).await;
+    let gathered = incoming.map_ok(Gathered::new);
+    let served = server().add_service(service).serve_with_incoming_shutdown(gathered, stopped(stopping)).await;
     if let Err(error) = served {
         tracing::error!(%error, "serving managers ended");
     }
 }
 
-async fn serve_clients(core: Arc<Core>, listener: TcpListener, stopping: watch::Receiver<bool>) {
+async fn serve_clients<S: Carrier>(core: Arc<Core>, incoming: impl Incoming<S>, stopping: watch::Receiver<bool>) {
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<v1::control_server::ControlServer<ControlService>>().await;
     // Tools speak one or the other version of reflection.
@@ -233,7 +284,7 @@ async fn serve_clients(core: Arc<Core>, listener: TcpListener, stopping: watch::
         .add_service(reflection_v1alpha)
         .add_service(control)
         .add_service(slaves)
-        .serve_with_incoming_shutdown(incoming(listener), stopped(stopping))
+        .serve_with_incoming_shutdown(incoming.map_ok(Gathered::new), stopped(stopping))
         .await;
     if let Err(error) = served {
         tracing::error!(%error, "serving users and slaves ended");
@@ -248,8 +299,8 @@ fn server() -> Server {
         .max_concurrent_streams(Some(STREAMS_PER_CONNECTION_MAX))
 }
 
-fn incoming(listener: TcpListener) -> impl Stream<Item = std::io::Result<Gathered<TcpStream>>> {
-    TcpIncoming::from(listener).with_nodelay(Some(true)).map_ok(Gathered::new)
+fn incoming(listener: TcpListener) -> impl Incoming<TcpStream> {
+    TcpIncoming::from(listener).with_nodelay(Some(true))
 }
 
 async fn stopped(mut stopping: watch::Receiver<bool>) {

@@ -96,6 +96,8 @@ pub struct Settings {
     pub silence: SilenceLimits,
     /// Consensus.
     pub raft: RaftSettings,
+    /// Who syncs the log; nothing that a file or a flag says, but what a simulation replaces.
+    pub sync: minder_raft_store::SyncExecutor,
 }
 
 /// Users and slaves connect here unless told otherwise.
@@ -135,6 +137,7 @@ impl Settings {
             streams_max: file.streams_max.unwrap_or(STREAMS_MAX_DEFAULT),
             silence,
             raft: file.raft,
+            sync: minder_raft_store::SyncExecutor::default(),
         })
     }
 }

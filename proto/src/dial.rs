@@ -1,8 +1,13 @@
 //! How every part of Minder connects to a manager, and people on a machine to its slave.
 
-use std::{path::Path, time::Duration};
+use std::{io, path::Path, pin::Pin, sync::OnceLock, time::Duration};
 
-use tonic::transport::{Endpoint, Error};
+use hyper_util::rt::TokioIo;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+};
+use tonic::transport::{Channel, Endpoint, Error};
 
 /// A manager on a local network answers a connection within milliseconds; a dead one should not hold anybody up.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -19,6 +24,44 @@ pub fn endpoint(address: &str) -> Result<Endpoint, Error> {
         .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
         .keep_alive_timeout(KEEPALIVE_TIMEOUT)
         .keep_alive_while_idle(true))
+}
+
+/// The channel to an endpoint; it connects when first used and again whenever needed.
+pub fn lazy(endpoint: &Endpoint) -> Channel {
+    match NETWORK.get() {
+        None => endpoint.connect_lazy(),
+        Some(network) => endpoint.connect_with_connector_lazy(tower::service_fn(move |uri: http::Uri| {
+            let connecting = network(uri.authority().map(ToString::to_string).unwrap_or_default());
+            async move { connecting.await.map(TokioIo::new) }
+        })),
+    }
+}
+
+/// A bare connection to `address`.
+pub async fn connect(address: &str) -> io::Result<Connection> {
+    match NETWORK.get() {
+        None => Ok(Box::new(TcpStream::connect(address).await?)),
+        Some(network) => network(address.to_owned()).await,
+    }
+}
+
+/// What a connection is to whoever uses it.
+pub trait Wire: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Wire for T {}
+
+/// A connection, whatever carries it.
+pub type Connection = Box<dyn Wire>;
+
+/// Makes the connection to `HOST:PORT`.
+pub type Network = fn(String) -> Pin<Box<dyn Future<Output = io::Result<Connection>> + Send>>;
+
+static NETWORK: OnceLock<Network> = OnceLock::new();
+
+/// Lets another network than the kernel's carry what [`lazy`] and [`connect`] make from now on in this process: the
+/// simulated one, which is in force before anything connects. The first one stays.
+pub fn through(network: Network) {
+    let _ = NETWORK.set(network);
 }
 
 /// The endpoint at a unix socket on this machine.

@@ -8,6 +8,7 @@
 //! state carries a hash. A folder that has lost something is quarantined by name and never votes.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod blocking;
 mod codec;
 mod error;
 mod fail_point;
@@ -24,6 +25,7 @@ mod sync;
 mod tail;
 mod types;
 
+pub use blocking::blocking;
 pub use codec::{decode_entry, decode_snapshot_meta, encode_entry, encode_snapshot_meta};
 pub use error::{CodecError, ExitReason, OpenError};
 pub use identity::Identity;

@@ -19,6 +19,7 @@ use openraft::{
 use rocksdb::{DB, WriteBatch};
 
 use crate::{
+    blocking::blocking,
     codec::{self, LogIdForm},
     error::rocks,
     fail_point::fail_point,
@@ -285,8 +286,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
         self.unwritten = Unwritten::default();
         let (db, generation, meta) = (self.db.clone(), self.generation, meta.clone());
         let file = snapshot.clone();
-        let installed = tokio::task::spawn_blocking(move || install(&db, generation, &meta, &file));
-        let installed = installed.await.map_err(io::Error::other)??;
+        let installed = blocking(move || install(&db, generation, &meta, &file)).await?;
         let revision = installed.revision();
         *self.shared.write() = installed;
         self.generation += 1;
@@ -318,11 +318,11 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
         let nothing = || io::Error::other("a snapshot is built once");
         let captured = self.captured.take().ok_or_else(nothing)??;
         let snapshots = self.snapshots.clone();
-        let built = tokio::task::spawn_blocking(move || {
+        let built = blocking(move || {
             let meta = SnapshotMeta { last_log_id: captured.applied, last_membership: captured.membership };
             snapshots.write(&captured.state, meta)
         });
-        let snapshot = built.await.map_err(io::Error::other)??;
+        let snapshot = built.await?;
         Ok(Snapshot { meta: snapshot.meta().clone(), snapshot })
     }
 }

@@ -27,13 +27,16 @@ const DURATIONS_KEPT: usize = 512;
 const JOBS_MAX: usize = 4_096;
 
 /// Who syncs the log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, Default)]
 pub enum SyncExecutor {
     /// A thread of its own, so that nobody who appends waits for the disk.
     #[default]
     Thread,
     /// Whoever appends, before the append returns: the same order on every run, for simulation.
     Inline,
+    /// A task of the runtime, which sleeps as long as a disk would take, as this function says, before it syncs: what a
+    /// simulation has in the place of the thread.
+    Task(fn() -> Duration),
 }
 
 /// What waits for a sync.
@@ -68,6 +71,7 @@ pub(crate) struct LogSync {
 enum Way {
     Thread { jobs: Option<mpsc::SyncSender<Job>>, thread: Option<JoinHandle<()>> },
     Inline(Mutex<Worker>),
+    Task(tokio::sync::mpsc::Sender<Job>),
 }
 
 #[derive(Default)]
@@ -86,6 +90,11 @@ impl LogSync {
         let worker = Worker { flush, mark, durations: durations.clone(), failed: None };
         let way = match executor {
             SyncExecutor::Inline => Way::Inline(Mutex::new(worker)),
+            SyncExecutor::Task(takes) => {
+                let (sender, receiver) = tokio::sync::mpsc::channel(JOBS_MAX);
+                tokio::spawn(worker.run_as_task(receiver, takes));
+                Way::Task(sender)
+            }
             SyncExecutor::Thread => {
                 let (sender, receiver) = mpsc::sync_channel(JOBS_MAX);
                 let thread =
@@ -100,6 +109,11 @@ impl LogSync {
     pub(crate) fn submit(&self, job: Job) {
         match &self.way {
             Way::Inline(worker) => worker.lock().unwrap_or_else(PoisonError::into_inner).handle(vec![job]),
+            Way::Task(jobs) => {
+                if let Err(refused) = jobs.try_send(job) {
+                    complete(refused.into_inner(), Some("the simulated disk has too much to do"));
+                }
+            }
             Way::Thread { jobs: Some(jobs), .. } => {
                 if let Err(mpsc::SendError(job)) = jobs.send(job) {
                     complete(job, Some(THREAD_ENDED));
@@ -149,6 +163,15 @@ impl Worker {
     fn run(mut self, jobs: &mpsc::Receiver<Job>) {
         while let Ok(first) = jobs.recv() {
             self.handle(std::iter::once(first).chain(jobs.try_iter().take(JOBS_MAX)).collect());
+        }
+    }
+
+    async fn run_as_task(mut self, mut jobs: tokio::sync::mpsc::Receiver<Job>, takes: fn() -> Duration) {
+        let mut batch = Vec::new();
+        while jobs.recv_many(&mut batch, JOBS_MAX).await > 0 {
+            self.begin(Some(Instant::now()));
+            tokio::time::sleep(takes()).await;
+            self.handle(std::mem::take(&mut batch));
         }
     }
 

@@ -174,5 +174,5 @@ async fn set_address(client_address: &str, request: v1::SetManagerAddressRequest
 fn dial(address: &str) -> Result<tonic::transport::Channel, tonic::Status> {
     let endpoint = minder_proto::dial::endpoint(address)
         .map_err(|error| tonic::Status::internal(format!("{address:?} is no address: {error}")))?;
-    Ok(endpoint.connect_lazy())
+    Ok(minder_proto::dial::lazy(&endpoint))
 }

@@ -13,7 +13,7 @@ use futures::future::join_all;
 use minder_proto::v1::{self, peer_client::PeerClient};
 use minder_raft_store::Vote;
 use openraft::raft::TransferLeaderRequest;
-use tokio::{net::TcpStream, sync::mpsc};
+use tokio::sync::mpsc;
 
 use super::{leadership::Member, node::Node, wire};
 
@@ -149,7 +149,7 @@ impl Node {
 /// Whether nobody listens there, said by the machine itself.
 async fn is_refused(address: &str) -> bool {
     for _ in 0..DIALS {
-        match tokio::time::timeout(DIAL_DEADLINE, TcpStream::connect(address)).await {
+        match tokio::time::timeout(DIAL_DEADLINE, minder_proto::dial::connect(address)).await {
             Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => return true,
             Ok(Ok(_)) => tokio::time::sleep(DIAL_INTERVAL).await,
             Ok(Err(_)) | Err(_) => return false,
@@ -160,7 +160,7 @@ async fn is_refused(address: &str) -> bool {
 
 async fn ask(member: &Member, request: v1::LeaderGoneRequest) -> bool {
     let Ok(endpoint) = minder_proto::dial::endpoint(&member.peer_address) else { return false };
-    let mut client = PeerClient::new(endpoint.connect_lazy());
+    let mut client = PeerClient::new(minder_proto::dial::lazy(&endpoint));
     let asked = tokio::time::timeout(ASK_DEADLINE, client.leader_gone(request)).await;
     asked.is_ok_and(|reply| reply.is_ok_and(|reply| reply.into_inner().gone))
 }

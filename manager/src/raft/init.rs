@@ -193,10 +193,9 @@ pub(super) async fn ask(address: String) -> Result<Peer, InitError> {
 pub(super) async fn describe(address: String) -> Result<Peer, InitError> {
     let unreachable =
         |problem: String| InitError::Failed(format!("the manager at {address} does not answer: {problem}"));
-    let channel = minder_proto::dial::endpoint(&address)
-        .map_err(|error| InitError::Usage(format!("{address:?} is no address: {error}")))?
-        .connect_lazy();
-    let mut client = PeerClient::new(channel);
+    let endpoint = minder_proto::dial::endpoint(&address)
+        .map_err(|error| InitError::Usage(format!("{address:?} is no address: {error}")))?;
+    let mut client = PeerClient::new(minder_proto::dial::lazy(&endpoint));
     let described = tokio::time::timeout(PEER_DEADLINE, client.describe(v1::DescribeRequest {})).await;
     let description = match described {
         Ok(Ok(description)) => description.into_inner(),

@@ -143,10 +143,10 @@ impl Peer {
         if let Some(channel) = channels.get(&key) {
             return Ok(channel.clone());
         }
-        let channel = minder_proto::dial::endpoint(&key.0)
+        let endpoint = minder_proto::dial::endpoint(&key.0)
             .map_err(|error| format!("{:?} is no address: {error}", key.0))?
-            .connect_timeout(CONNECT_TIMEOUT)
-            .connect_lazy();
+            .connect_timeout(CONNECT_TIMEOUT);
+        let channel = minder_proto::dial::lazy(&endpoint);
         channels.insert(key, channel.clone());
         Ok(channel)
     }

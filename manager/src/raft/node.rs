@@ -13,7 +13,8 @@ use anyhow::{Context, bail};
 use minder_model::Revision;
 use minder_proto::v1;
 use minder_raft_store::{
-    ExitReason, Hooks, Identity, LogStore, Machine, OpenError, Raft, SharedProposal, Store, StoreOptions, TypeConfig,
+    ExitReason, Hooks, Identity, LogStore, Machine, OpenError, Raft, SharedProposal, Store, StoreOptions, SyncExecutor,
+    TypeConfig,
 };
 use minder_state::{Reply, State};
 use openraft::{
@@ -112,6 +113,7 @@ impl Node {
     pub async fn open<T>(
         data: &Path,
         settings: &RaftSettings,
+        sync: SyncExecutor,
         addresses: Addresses,
         make: impl FnOnce(Revision) -> (T, Hooks),
     ) -> Result<(Self, T), OpenError> {
@@ -121,7 +123,7 @@ impl Node {
         };
         let config = settings.config().map_err(invalid)?;
         let mut made = None;
-        let opened = Store::open(&StoreOptions { folder: data.into() }, |published| {
+        let opened = Store::open_with(&StoreOptions { folder: data.into() }, sync, |published| {
             let (value, hooks) = make(published.revision());
             made = Some(value);
             hooks

@@ -100,10 +100,7 @@ pub async fn receive(
             None => break,
         }
     }
-    let snapshot = tokio::task::spawn_blocking(|| receiver.finish())
-        .await
-        .map_err(|error| Status::internal(error.to_string()))?
-        .map_err(refused)?;
+    let snapshot = minder_raft_store::blocking(|| receiver.finish()).await.map_err(refused)?;
     if *snapshot.meta() != meta {
         return Err(Status::data_loss("the snapshot does not cover what it was announced to"));
     }
