@@ -7,6 +7,7 @@
 mod chance;
 mod clock;
 mod cluster;
+mod crowd;
 mod etcd;
 mod gaps;
 pub mod history;
@@ -18,6 +19,7 @@ mod wait;
 pub use chance::{Chance, mixed};
 pub use clock::mono_now;
 pub use cluster::{Cluster, ClusterShape, all, named};
+pub use crowd::{Crowd, CrowdShape, CrowdTally, Moment, crowd_host};
 pub use etcd::Etcd;
 pub use gaps::{Gaps, Spread};
 pub use processes::{descendants_of, is_alive, pids_with, pids_with_variable};
