@@ -216,7 +216,8 @@ impl RaftNetworkV2<TypeConfig> for Peer {
         async move {
             let mut client = client?;
             let sent = Sent::default();
-            let requests = Companions::new(input).map(sent.count(move |request| wire::append_to_wire(addressing.clone(), &request)));
+            let requests = Companions::new(input)
+                .map(sent.count(move |request| wire::append_to_wire(addressing.clone(), &request)));
             let replies = within(STREAM_DEADLINE, client.append_stream(requests)).await?;
             Ok(watchdog::watch(replies, sent).boxed())
         }
