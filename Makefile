@@ -10,7 +10,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
 export MINDER_BIN_DIR := $(abspath $(TARGET))/debug
 CARGO := deploy/setup/cargo
 
-.PHONY: help setup build where demo test test-limits drill-steps drill-supervision bench-writes bench-failover bench-supervision clean
+.PHONY: help setup build where demo test test-limits drill-steps drill-supervision sim bench-writes bench-failover bench-supervision clean
 
 help: ## Say what there is to make
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -50,6 +50,10 @@ drill-steps: setup ## Let slaves and shims die at every passage of every named s
 
 drill-supervision: build ## Slave kills, crash loops, hostile programs: KILLS=200 PROCESSES=500 SECONDS=60 SEED=1 PARTS=kills,crash-loop,hostile
 	PARTS="$(or $(PARTS),kills crash-loop hostile)" $(MINDER_BIN_DIR)/drill-supervision
+
+sim: setup ## The pure world under seeds: SEEDS=10000 from SEED=1, or one of them with its lines: SEED=17; PLANTED=name puts a known bug in
+	$(CARGO) build -p minder-sim
+	$(MINDER_BIN_DIR)/minder-sim --seed $(or $(SEED),1) --seeds $(or $(SEEDS),$(if $(SEED),1,10000)) --keep $(TARGET)/sim-failures $(if $(PLANTED),--planted $(PLANTED)) $(if $(SEEDS),,$(if $(SEED),--lines))
 
 bench-writes: setup ## Durable writes per second beside etcd (installed from Debian's package where it can be)
 	@command -v etcd > /dev/null || [ -n "$$MINDER_ETCD" ] || deploy/setup/etcd
