@@ -203,7 +203,7 @@ impl Drop for Cluster {
 }
 
 /// Ends what the shims below a folder parent, then the shims.
-fn end_shims(folder: &Path) {
+pub(crate) fn end_shims(folder: &Path) {
     let kill = |pid: u32| {
         let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid as i32), nix::sys::signal::Signal::SIGKILL);
     };

@@ -31,6 +31,21 @@ impl Gaps {
     }
 }
 
+impl Gaps {
+    /// Every time between two acknowledgements, in order.
+    pub fn between(&self) -> Vec<(Instant, Instant)> {
+        let mut times = self.acknowledged.lock().unwrap().clone();
+        times.sort();
+        times.windows(2).map(|pair| (pair[0], pair[1])).collect()
+    }
+
+    /// The longest of those that end after the first moment and begin before the second one, if there is any.
+    pub fn longest_within(&self, from: Instant, to: Instant) -> Option<Duration> {
+        let within = self.between().into_iter().filter(|(begin, end)| *end >= from && *begin <= to);
+        within.map(|(begin, end)| end - begin).max()
+    }
+}
+
 /// Median and worst of some durations, for a report.
 pub struct Spread(pub Vec<Duration>);
 

@@ -8,20 +8,33 @@ mod chance;
 mod clock;
 mod cluster;
 mod crowd;
+mod disk;
 mod etcd;
 mod gaps;
 pub mod history;
+mod machine;
+mod nemesis;
+mod net;
 pub mod oracle;
 mod processes;
 mod program;
+pub mod promise;
 mod wait;
+mod world;
 
 pub use chance::{Chance, mixed};
 pub use clock::mono_now;
 pub use cluster::{Cluster, ClusterShape, all, named};
 pub use crowd::{Crowd, CrowdShape, CrowdTally, Moment, crowd_host};
+pub use disk::Disk;
 pub use etcd::Etcd;
 pub use gaps::{Gaps, Spread};
+pub use machine::Machine;
+pub use nemesis::{Nemesis, Outcome, nemeses};
+pub use net::{Network, Obstacle, Way, sweep_networks};
 pub use processes::{descendants_of, is_alive, pids_with, pids_with_variable};
-pub use program::{Program, bin, repository};
+pub use program::{NotReady, Program, Surroundings, bin, repository};
 pub use wait::{eventually, eventually_within};
+pub use world::{
+    FOLDER, Host, Journal, Lacks, Lease, Leases, ManagedProgram, Manager, Needs, Note, World, WorldShape, now,
+};

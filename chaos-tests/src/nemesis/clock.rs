@@ -1,0 +1,65 @@
+//! Clocks that are set while programs run, by seconds, hours and years, forward and back.
+
+use std::sync::Arc;
+
+use futures::{FutureExt, future::BoxFuture};
+
+use super::{Nemesis, Outcome, a_while};
+use crate::{Chance, Lease, Needs, World};
+
+/// Seconds.
+const STEPS: [i64; 8] = [-1, 1, -60, 60, -3_600, 3_600, -315_360_000, 315_360_000];
+/// The library looks at its file once a second.
+const BELIEVED_WITHIN_MS: u64 = 1_100;
+
+pub(super) const NEMESES: [Nemesis; 2] = [
+    Nemesis { name: "clock-of-manager", needs: Needs::Nothing, weight: 2, lacks, run: manager },
+    Nemesis { name: "clock-of-slave", needs: Needs::Host, weight: 2, lacks, run: slave },
+];
+
+fn lacks(world: &World) -> Option<String> {
+    world.lacks().clock.clone()
+}
+
+fn manager(world: Arc<World>, lease: Lease, mut chance: Chance) -> BoxFuture<'static, Outcome> {
+    async move {
+        let members = world.members();
+        let number = members[chance.below(members.len() as u64) as usize];
+        let manager = &world.managers[number];
+        let step = STEPS[chance.below(STEPS.len() as u64) as usize];
+        manager.set_clock(step);
+        a_while(&mut chance, BELIEVED_WITHIN_MS..5_000).await;
+        let said = world.client_of(number).with_deadline(std::time::Duration::from_secs(2)).managers(true).await;
+        manager.set_clock(0);
+        drop(lease);
+        let Some(status) = said.ok().and_then(|reply| reply.managers.into_iter().next()) else {
+            return Outcome::Unclear(format!("{} does not say what time it is", manager.name));
+        };
+        let real = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() as i64;
+        let believed = (status.wall_ms as i64 - real) / 1_000;
+        match (believed - step).abs() <= 2 {
+            true => Outcome::Installed(format!("{} by {step} s", manager.name)),
+            false => Outcome::Unclear(format!("{} is {believed} s off, not {step} s", manager.name)),
+        }
+    }
+    .boxed()
+}
+
+fn slave(world: Arc<World>, lease: Lease, mut chance: Chance) -> BoxFuture<'static, Outcome> {
+    async move {
+        let host = &world.hosts[lease.hosts[0]];
+        let step = STEPS[chance.below(STEPS.len() as u64) as usize];
+        host.set_clock(step);
+        a_while(&mut chance, BELIEVED_WITHIN_MS + 1_200..6_000).await;
+        let said = world.client_from(0).with_deadline(std::time::Duration::from_secs(2)).host(&host.name).await;
+        host.set_clock(0);
+        // Beside the leader's clock, which may be set as well.
+        match said.ok().and_then(|reply| reply.host?.clock_offset_ms) {
+            Some(offset) if (offset / 1_000 - step).abs() <= 2 => {
+                Outcome::Installed(format!("{} by {step} s", host.node))
+            }
+            other => Outcome::Unclear(format!("{} is shown {other:?} ms off, not {step} s", host.node)),
+        }
+    }
+    .boxed()
+}
