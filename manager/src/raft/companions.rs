@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use futures::{Stream, StreamExt};
+use futures::{Stream, StreamExt, stream::Fuse};
 use minder_raft_store::{LogId, TypeConfig};
 use openraft::raft::AppendEntriesRequest;
 use tokio::time::{Instant, Sleep, sleep};
@@ -23,17 +23,18 @@ type Request = AppendEntriesRequest<TypeConfig>;
 
 /// `requests` of one stream of entries, with fewer that say nothing but what is committed.
 pub struct Companions<S> {
-    requests: S,
+    /// Asked once more after its end, when something still waited then.
+    requests: Fuse<S>,
     /// The last entry that was sent, once a first request was.
     sent: Option<Option<LogId>>,
     waiting: Option<Request>,
     until: Pin<Box<Sleep>>,
 }
 
-impl<S> Companions<S> {
+impl<S: Stream> Companions<S> {
     /// Lets news of commits wait.
     pub fn new(requests: S) -> Self {
-        Self { requests, sent: None, waiting: None, until: Box::pin(sleep(Duration::ZERO)) }
+        Self { requests: requests.fuse(), sent: None, waiting: None, until: Box::pin(sleep(Duration::ZERO)) }
     }
 
     /// The first request of a stream may be a question (does the log match?); a later one without entries that begins
@@ -123,5 +124,15 @@ mod tests {
         drop(requests);
         assert_eq!(told(companions.next().await), Some((0, 7)), "nothing is left behind");
         assert!(companions.next().await.is_none());
+    }
+
+    /// Most streams may not be asked after their end, openraft's among them.
+    #[tokio::test]
+    async fn what_waits_at_the_end_goes_out_and_the_end_is_heard_once() {
+        let unfolded = futures::stream::unfold(0, async |at| (at < 2).then(|| (request(7, 7, 6 + at), at + 1)));
+        let mut companions = Companions::new(Box::pin(unfolded));
+        assert_eq!(told(companions.next().await), Some((0, 6)));
+        assert_eq!(told(companions.next().await), Some((0, 7)));
+        assert!(companions.next().await.is_none() && companions.next().await.is_none());
     }
 }

@@ -1,11 +1,14 @@
 //! Where shims come from may be killed or stop to answer; starts go on.
 
-use std::fs;
+use std::{fs, time::Duration};
 
 use minder_proto::v1::{self, exit_status::Kind};
 use nix::sys::signal::Signal;
 
-use crate::stage::{Stage, eventually, host, is_alive, kill, spec};
+use crate::stage::{DEADLINE, Stage, eventually, host, is_alive, kill, spec};
+
+/// A nursery that says nothing for so long is taken for stuck (`BIRTH_WAIT` of the slave).
+const TAKEN_FOR_STUCK: Duration = Duration::from_secs(30);
 
 /// The nursery of a slave: the only one of its children that waits for requests.
 fn nursery(slave: u32) -> Option<u32> {
@@ -46,4 +49,23 @@ async fn one_that_is_killed_is_replaced_and_its_shims_live_on() {
     stage.kill_slave();
     eventually("the nursery ends with its slave", || !is_alive(fresh)).await;
     assert!(is_alive(second.pid) && is_alive(again.pid));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_that_does_not_answer_is_replaced() {
+    let mut stage = Stage::set().await;
+    stage.open(1).await;
+    let slave = stage.slave.as_ref().unwrap().id();
+    let sleeper = |name: &str| spec(name, "/bin/sleep", &["1000"]).resolve(&host());
+    let (before, after) = (sleeper("before"), sleeper("after"));
+    stage.start(&[&before]).await;
+    let first = stage.phase("before", v1::Phase::Running).await;
+    let stuck = nursery(slave).unwrap();
+    kill(stuck, Signal::SIGSTOP);
+    stage.start(&[&after]).await;
+    let runs = |stage: &Stage| stage.seen.get("after:1").filter(|seen| seen.phase() == v1::Phase::Running).cloned();
+    let second = stage.until_within(TAKEN_FOR_STUCK + DEADLINE, "it runs all the same", runs).await;
+    assert!(is_alive(first.pid) && is_alive(second.pid) && !is_alive(stuck));
+    assert_ne!(nursery(slave).unwrap(), stuck);
+    assert_eq!(stage.seen["before:1"].incarnation, 1, "who runs is left alone");
 }

@@ -277,13 +277,23 @@ impl Stage {
     }
 
     /// Waits until what was heard is as `choose` wants it.
-    pub async fn until<T>(&mut self, what: &str, mut choose: impl FnMut(&Self) -> Option<T>) -> T {
+    pub async fn until<T>(&mut self, what: &str, choose: impl FnMut(&Self) -> Option<T>) -> T {
+        self.until_within(DEADLINE, what, choose).await
+    }
+
+    /// Likewise, for what takes its time by design.
+    pub async fn until_within<T>(
+        &mut self,
+        deadline: Duration,
+        what: &str,
+        mut choose: impl FnMut(&Self) -> Option<T>,
+    ) -> T {
         let begin = std::time::Instant::now();
         loop {
             if let Some(found) = choose(self) {
                 return found;
             }
-            let left = DEADLINE.saturating_sub(begin.elapsed());
+            let left = deadline.saturating_sub(begin.elapsed());
             let heard = tokio::time::timeout(left, self.next()).await;
             assert!(heard.is_ok(), "not in time: {what}; seen {:?}", self.seen);
         }
