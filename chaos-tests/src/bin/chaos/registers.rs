@@ -9,7 +9,7 @@ use std::{
 };
 
 use minder_chaos_tests::{
-    Chance,
+    Chance, Manager, World, all,
     history::{Op, Outcome, Record, Row, save},
     named,
     oracle::{
@@ -19,7 +19,7 @@ use minder_chaos_tests::{
 };
 use minder_client::{Client, Error, Write, v1};
 use minder_model::{ProcessName, Spec};
-use tonic::transport::Endpoint;
+use tonic::{Code, Status, transport::Endpoint};
 use uuid::Uuid;
 
 use crate::workload::Shared;
@@ -71,18 +71,21 @@ impl Registers {
         self.looks.lock().unwrap().clone()
     }
 
-    /// How a manager stands, and which start of it that is.
-    pub fn look(&self, status: &v1::ManagerStatus, run: u64) {
-        let Some(member) = &status.member else { return };
-        self.looks.lock().unwrap().push(Look {
-            at_us: self.now_us(),
-            manager: member.id,
-            run,
-            term: status.term,
-            committed: status.committed_index,
-            applied: status.applied_index,
-            state_hash: status.state_hash.clone(),
-        });
+    /// How managers stand, and which start of each that is. One that does not answer says nothing.
+    pub fn look_at(&self, world: &World, statuses: &[v1::ManagerStatus]) {
+        for status in statuses.iter().filter(|one| !one.state_hash.is_empty()) {
+            let Some(member) = &status.member else { continue };
+            let manager = world.managers.iter().find(|manager| manager.client_address == member.client_address);
+            self.looks.lock().unwrap().push(Look {
+                at_us: self.now_us(),
+                manager: member.id,
+                run: manager.map_or(0, Manager::starts),
+                term: status.term,
+                committed: status.committed_index,
+                applied: status.applied_index,
+                state_hash: status.state_hash.clone(),
+            });
+        }
     }
 
     /// Writes all of it into the run's folder.
@@ -228,39 +231,77 @@ fn row(process: &v1::Process) -> Option<Row> {
     })
 }
 
-/// Watches from the beginning until it has seen everything, at one manager after the other, and resumes where it stood.
+/// Watches from the beginning until it has seen everything, at one manager after the other, and resumes where it stood; what
+/// no manager remembers is listed instead.
 pub async fn watch(shared: Arc<Shared>, number: usize) {
     let managers = shared.world.managers.len();
-    let (mut after, mut at) = (0, number);
+    let (mut after, mut at, mut listed) = (0, number, None);
     while !shared.has_seen_all(after) {
         let address = shared.world.managers[at % managers].client_address.clone();
         at += 1;
-        let mut watched = Watched { client: number as u64, after, listed: None, events: Vec::new() };
-        watch_at(&shared, &address, &mut watched).await;
+        let mut watched = Watched { client: number as u64, after, listed: listed.take(), events: Vec::new() };
+        let end = watch_at(&shared, &address, &mut watched).await;
         after = watched.events.iter().rev().find(|event| !event.more).map_or(after, |event| event.revision);
         // What came of a revision that is not whole comes again.
         watched.events.retain(|event| event.revision <= after);
-        if !watched.events.is_empty() {
+        if !watched.events.is_empty() || watched.listed.is_some() {
             shared.registers.watched.lock().unwrap().push(watched);
+        }
+        if end == Ended::Forgotten
+            && let Some((revision, rows)) = list(&shared, number).await
+        {
+            (after, listed) = (revision, Some(rows));
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 
+/// How a watch at one manager ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ended {
+    /// It may go on elsewhere.
+    Broken,
+    /// This manager does not remember so far back.
+    Forgotten,
+}
+
+impl Ended {
+    fn by(status: &Status) -> Self {
+        if status.code() == Code::OutOfRange { Self::Forgotten } else { Self::Broken }
+    }
+}
+
+/// All registers, and the revision at which they are so.
+async fn list(shared: &Shared, first: usize) -> Option<(u64, Vec<Row>)> {
+    let client = shared.world.client_from(first).with_deadline(PATIENCE);
+    let reply = client.processes(all(), false).await.ok()?;
+    let rows = reply.processes.iter().filter_map(row).filter(|row| row.process.starts_with(PREFIX));
+    Some((reply.position?.revision, rows.collect()))
+}
+
 /// Until the manager ends it, or says nothing for too long.
-async fn watch_at(shared: &Shared, address: &str, watched: &mut Watched) {
+async fn watch_at(shared: &Shared, address: &str, watched: &mut Watched) -> Ended {
     let endpoint = Endpoint::from_shared(format!("http://{address}")).unwrap().connect_timeout(Duration::from_secs(1));
-    let Ok(channel) = endpoint.connect().await else { return };
+    let Ok(channel) = endpoint.connect().await else { return Ended::Broken };
     let mut control = v1::control_client::ControlClient::new(channel);
     let opened = control.watch(v1::WatchRequest { after_revision: watched.after });
-    let Ok(Ok(reply)) = tokio::time::timeout(SILENT, opened).await else { return };
-    let mut stream = reply.into_inner();
+    let mut stream = match tokio::time::timeout(SILENT, opened).await {
+        Ok(Ok(reply)) => reply.into_inner(),
+        Ok(Err(status)) => return Ended::by(&status),
+        Err(_) => return Ended::Broken,
+    };
     let mut seen = watched.after;
     while !shared.has_seen_all(seen) {
-        let Ok(Ok(Some(event))) = tokio::time::timeout(SILENT, stream.message()).await else { return };
-        seen = if event.more { seen } else { event.revision };
-        watched.events.push(event_of(event));
+        match tokio::time::timeout(SILENT, stream.message()).await {
+            Ok(Ok(Some(event))) => {
+                seen = if event.more { seen } else { event.revision };
+                watched.events.push(event_of(event));
+            }
+            Ok(Err(status)) => return Ended::by(&status),
+            Ok(Ok(None)) | Err(_) => return Ended::Broken,
+        }
     }
+    Ended::Broken
 }
 
 /// Only registers are of interest: nobody else's changes are in the history.

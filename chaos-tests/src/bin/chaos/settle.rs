@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use minder_chaos_tests::{Manager, World, all, promise::read_accounts};
+use minder_chaos_tests::{World, all, promise::read_accounts};
 use minder_client::v1;
 
 use crate::{operator::is_held, workload::Workload};
@@ -39,11 +39,7 @@ pub async fn settle(world: &World, workload: &Workload) -> Settled {
 async fn is_well(world: &World, workload: &Workload) -> Result<(), String> {
     let client = world.client_from(0).with_deadline(Duration::from_secs(3));
     let statuses = client.managers(false).await.map_err(|error| error.to_string())?.managers;
-    for status in statuses.iter().filter(|one| !one.state_hash.is_empty()) {
-        let address = status.member.as_ref().map(|member| member.client_address.as_str());
-        let manager = world.managers.iter().find(|manager| Some(manager.client_address.as_str()) == address);
-        workload.shared.registers.look(status, manager.map_or(0, Manager::starts));
-    }
+    workload.shared.registers.look_at(world, &statuses);
     managers_are_in_step(&statuses, world.voters)?;
     let hosts = client.hosts(Vec::new()).await.map_err(|error| error.to_string())?.hosts;
     for host in &world.hosts {
