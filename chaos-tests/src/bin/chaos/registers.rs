@@ -44,6 +44,13 @@ pub struct Registers {
     looks: Mutex<Vec<Look>>,
 }
 
+/// A look that has begun.
+pub struct Looking {
+    call_us: u64,
+    /// How often each manager had been started.
+    starts: Vec<u64>,
+}
+
 impl Registers {
     pub fn new(folder: PathBuf) -> Self {
         let began = Instant::now();
@@ -71,15 +78,25 @@ impl Registers {
         self.looks.lock().unwrap().clone()
     }
 
-    /// How managers stand, and which start of each that is. One that does not answer says nothing.
-    pub fn look_at(&self, world: &World, statuses: &[v1::ManagerStatus]) {
+    /// Somebody is about to look at the managers.
+    pub fn begin_look(&self, world: &World) -> Looking {
+        Looking { call_us: self.now_us(), starts: world.managers.iter().map(Manager::starts).collect() }
+    }
+
+    /// How managers stand. One that does not answer says nothing, and of one that was started meanwhile nobody knows which
+    /// start of it has answered.
+    pub fn look_at(&self, world: &World, looking: &Looking, statuses: &[v1::ManagerStatus]) {
+        let return_us = self.now_us();
         for status in statuses.iter().filter(|one| !one.state_hash.is_empty()) {
             let Some(member) = &status.member else { continue };
-            let manager = world.managers.iter().find(|manager| manager.client_address == member.client_address);
+            let mut managers = world.managers.iter().zip(&looking.starts);
+            let found = managers.find(|(manager, _)| manager.client_address == member.client_address);
+            let Some((_, run)) = found.filter(|(manager, starts)| manager.starts() == **starts) else { continue };
             self.looks.lock().unwrap().push(Look {
-                at_us: self.now_us(),
+                call_us: looking.call_us,
+                return_us,
                 manager: member.id,
-                run: manager.map_or(0, Manager::starts),
+                run: *run,
                 term: status.term,
                 committed: status.committed_index,
                 applied: status.applied_index,

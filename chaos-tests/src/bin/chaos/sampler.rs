@@ -29,8 +29,9 @@ pub async fn sample(shared: Arc<Shared>, mut chance: Chance) {
                 shared.world.journal.note(Note::Holds { host, called, returned, revision });
             }
         }
+        let looking = shared.registers.begin_look(&shared.world);
         if let Ok(reply) = client.managers(false).await {
-            shared.registers.look_at(&shared.world, &reply.managers);
+            shared.registers.look_at(&shared.world, &looking, &reply.managers);
         }
         tokio::time::sleep(INTERVAL).await;
     }

@@ -38,8 +38,9 @@ pub async fn settle(world: &World, workload: &Workload) -> Settled {
 
 async fn is_well(world: &World, workload: &Workload) -> Result<(), String> {
     let client = world.client_from(0).with_deadline(Duration::from_secs(3));
+    let looking = workload.shared.registers.begin_look(world);
     let statuses = client.managers(false).await.map_err(|error| error.to_string())?.managers;
-    workload.shared.registers.look_at(world, &statuses);
+    workload.shared.registers.look_at(world, &looking, &statuses);
     managers_are_in_step(&statuses, world.voters)?;
     let hosts = client.hosts(Vec::new()).await.map_err(|error| error.to_string())?.hosts;
     for host in &world.hosts {
