@@ -73,11 +73,6 @@ impl Place {
         })
     }
 
-    /// Its number, from 0.
-    pub fn index(&self) -> usize {
-        self.index
-    }
-
     /// Where clients reach it.
     pub fn client_address(&self) -> String {
         format!("{}:{CLIENT_PORT}", self.name)

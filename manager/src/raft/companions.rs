@@ -28,12 +28,14 @@ pub struct Companions<S> {
     sent: Option<Option<LogId>>,
     waiting: Option<Request>,
     until: Pin<Box<Sleep>>,
+    /// `requests` have ended. openraft's must not be asked again then.
+    ended: bool,
 }
 
 impl<S> Companions<S> {
     /// Lets news of commits wait.
     pub fn new(requests: S) -> Self {
-        Self { requests, sent: None, waiting: None, until: Box::pin(sleep(Duration::ZERO)) }
+        Self { requests, sent: None, waiting: None, until: Box::pin(sleep(Duration::ZERO)), ended: false }
     }
 
     /// The first request of a stream may be a question (does the log match?); a later one without entries that begins
@@ -55,7 +57,7 @@ impl<S: Stream<Item = Request> + Unpin> Stream for Companions<S> {
 
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Request>> {
         let this = self.get_mut();
-        loop {
+        while !this.ended {
             match this.requests.poll_next_unpin(context) {
                 Poll::Ready(Some(request)) if this.is_only_commit(&request) => {
                     if this.waiting.replace(request).is_none() {
@@ -63,9 +65,12 @@ impl<S: Stream<Item = Request> + Unpin> Stream for Companions<S> {
                     }
                 }
                 Poll::Ready(Some(request)) => return this.send(request),
-                Poll::Ready(None) => return Poll::Ready(this.waiting.take()),
+                Poll::Ready(None) => this.ended = true,
                 Poll::Pending => break,
             }
+        }
+        if this.ended {
+            return Poll::Ready(this.waiting.take());
         }
         match this.waiting.take() {
             Some(request) if this.until.as_mut().poll(context).is_ready() => this.send(request),
@@ -122,6 +127,18 @@ mod tests {
         requests.send(request(7, 7, 7)).await.unwrap();
         drop(requests);
         assert_eq!(told(companions.next().await), Some((0, 7)), "nothing is left behind");
+        assert!(companions.next().await.is_none());
+    }
+
+    /// openraft's streams panic when they are asked after their end, which ended the task of a whole connection when a
+    /// manager was removed.
+    #[tokio::test]
+    async fn a_stream_that_has_ended_is_not_asked_again() {
+        let requests =
+            futures::stream::unfold(1, |next| async move { (next < 3).then(|| (request(4, 4, next), next + 1)) });
+        let mut companions = Companions::new(Box::pin(requests));
+        assert_eq!(told(companions.next().await), Some((0, 1)));
+        assert_eq!(told(companions.next().await), Some((0, 2)), "what waited comes at the end");
         assert!(companions.next().await.is_none());
     }
 }
