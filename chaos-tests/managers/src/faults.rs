@@ -20,6 +20,9 @@ const SLOW_SYNC_MS: u64 = 1_000;
 /// A manager told to stop hands over first and has stopped within this, in milliseconds.
 const STOPS_MS: u64 = 4_000;
 
+/// Not one manager alone has it.
+const EVERYWHERE: usize = usize::MAX;
+
 /// A fault that is under way.
 struct Active {
     until_ms: u64,
@@ -177,13 +180,17 @@ impl Faults {
     }
 
     fn begin_at_one(world: &mut World, planned: Planned, until_ms: u64) -> bool {
-        let Some(at) = Self::some_manager(world) else { return false };
+        let Some(mut at) = Self::some_manager(world) else { return false };
+        let syncs = manager::syncs(at);
         match planned.fault {
             Fault::Stop => world.shared.places[at].stop(),
+            Fault::SlowDisk if world.faults.chance.percent(40) => {
+                at = EVERYWHERE;
+                (0..world.shared.places.len()).for_each(|at| drop(manager::slow_disk(at, SLOW_SYNC_MS)));
+            }
             Fault::SlowDisk => drop(manager::slow_disk(at, SLOW_SYNC_MS)),
             _ => {}
         }
-        let (syncs, _) = manager::syncs(at);
         world.faults.active.push(Active { until_ms, ways: Vec::new(), at, syncs, planned });
         true
     }
@@ -191,7 +198,8 @@ impl Faults {
     /// One fault of links at a time: two on one link cannot be told apart.
     fn begin_on_ways(world: &mut World, planned: Planned, until_ms: u64) -> bool {
         let fault = planned.fault;
-        if world.faults.active.iter().any(|active| !active.ways.is_empty()) {
+        let serving = (0..world.shared.places.len()).filter(|at| world.serves(*at)).count();
+        if serving < 2 || world.faults.active.iter().any(|active| !active.ways.is_empty()) {
             return false;
         }
         let Some(at) = Self::some_manager(world) else { return false };
@@ -208,7 +216,7 @@ impl Faults {
         let all: Vec<String> = ways.iter().map(|(from, to)| format!("{from}>{to}")).collect();
         tracing::info!("{}: {}", fault.name(), all.join(" "));
         // The manager itself may be hurt otherwise meanwhile.
-        world.faults.active.push(Active { until_ms, ways, at: usize::MAX, syncs: 0, planned });
+        world.faults.active.push(Active { until_ms, ways, at: EVERYWHERE, syncs: 0, planned });
         true
     }
 
@@ -247,7 +255,7 @@ impl Faults {
         let Faults { active, chance, .. } = &mut world.faults;
         let active = &mut active[index];
         if active.planned.fault == Fault::PowerCutAtSync {
-            if active.syncs < u64::MAX && manager::syncs(active.at).0 > active.syncs {
+            if active.syncs < u64::MAX && manager::syncs(active.at) > active.syncs {
                 // While it is under way, or just after it.
                 active.syncs = u64::MAX;
                 active.until_ms = now + chance.of(0..5);
@@ -286,6 +294,9 @@ impl Faults {
             _ => until_ms.max(world.now_ms() + 50),
         };
         match fault {
+            Fault::SlowDisk if at == EVERYWHERE => {
+                felt = (0..world.shared.places.len()).map(|at| manager::slow_disk(at, 0)).sum();
+            }
             Fault::SlowDisk => felt = manager::slow_disk(at, 0),
             Fault::Stop => {
                 if world.shared.places[at].ended().is_some_and(|ended| ended.code == 0) {

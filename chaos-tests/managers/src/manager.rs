@@ -180,9 +180,8 @@ struct Disks {
     slow_ms: [u64; MANAGERS_MAX],
     /// Syncs that were slow.
     slowed: [u64; MANAGERS_MAX],
-    /// Syncs since the simulation began, and those of them for votes.
+    /// Syncs since the simulation began.
     syncs: [u64; MANAGERS_MAX],
-    votes: [u64; MANAGERS_MAX],
 }
 
 /// Draws what disks take from this row.
@@ -198,15 +197,14 @@ pub fn slow_disk(index: usize, at_most_ms: u64) -> u64 {
     })
 }
 
-/// Syncs of a manager so far, and those for votes.
-pub fn syncs(index: usize) -> (u64, u64) {
-    DISKS.with_borrow(|disks| (disks.syncs[index], disks.votes[index]))
+/// Syncs of a manager so far.
+pub fn syncs(index: usize) -> u64 {
+    DISKS.with_borrow(|disks| disks.syncs[index])
 }
 
 fn takes<const INDEX: usize>(waiting: Waiting) -> Duration {
     DISKS.with_borrow_mut(|disks| {
         disks.syncs[INDEX] += 1;
-        disks.votes[INDEX] += u64::from(waiting.votes > 0);
         disk::word(INDEX, disks.planted.map_or(Word::Kept, |planted| planted.word(waiting)));
         let Some(chance) = &mut disks.chance else { return Duration::ZERO };
         let usual_us = 200 + chance.of(0..1_500);

@@ -166,10 +166,15 @@ fn plan(faults: &[Fault], faults_ms: u64, every_ms: u64, chance: &mut Chance) ->
     let (mut plan, mut now, mut links_ms) = (Vec::new(), QUIET_MS, 0);
     while !all.is_empty() {
         now += chance.of(every_ms / 3..every_ms * 5 / 3);
+        let each_was_there = first.is_empty();
         let fault = match first.len() {
             0 => *chance.pick(&all),
             left => first.swap_remove(chance.below(left)),
         };
+        // While all are down nothing else happens.
+        if each_was_there && fault == Fault::PowerCutOfAll && all.len() > 1 && chance.percent(60) {
+            continue;
+        }
         let for_ms = match fault {
             Fault::SlowLinks | Fault::Loss | Fault::SlowDisk => chance.of(600..2_500),
             Fault::Hold => chance.of(300..2_000),
