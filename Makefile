@@ -10,7 +10,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
 export MINDER_BIN_DIR := $(abspath $(TARGET))/debug
 CARGO := deploy/setup/cargo
 
-.PHONY: help setup build where demo test test-limits drill-steps drill-supervision sim chaos bench-writes bench-failover bench-supervision clean
+.PHONY: help setup build where demo test test-limits drill-steps drill-supervision sim sim-managers chaos bench-writes bench-failover bench-supervision clean
 
 help: ## Say what there is to make
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -54,6 +54,10 @@ drill-supervision: build ## Slave kills, crash loops, hostile programs: KILLS=20
 sim: setup ## The pure world under seeds: SEEDS=10000 from SEED=1, or one of them with its lines: SEED=17; PLANTED=name puts a known bug in
 	$(CARGO) build -p minder-sim
 	$(MINDER_BIN_DIR)/minder-sim --seed $(or $(SEED),1) --seeds $(or $(SEEDS),$(if $(SEED),1,10000)) --keep $(TARGET)/sim-failures $(if $(PLANTED),--planted $(PLANTED)) $(if $(SEEDS),,$(if $(SEED),--lines))
+
+sim-managers: setup ## Whole managers under seeds: SEEDS=300 from SEED=1 with SECONDS=30 each, or one of them with its log: SEED=17; PLANTED=name puts a known bug in
+	$(CARGO) build -p minder-managers-sim
+	$(MINDER_BIN_DIR)/minder-managers-sim --seed $(or $(SEED),1) --seeds $(or $(SEEDS),$(if $(SEED),1,300)) --seconds $(or $(SECONDS),30) --keep $(TARGET)/sim-failures $(if $(PLANTED),--planted $(PLANTED)) $(if $(TWICE),--twice) $(if $(SEEDS),,$(if $(SEED),--lines))
 
 chaos: build ## Real processes in a network of their own under faults (root): MINUTES=1 SEED=1 MANAGERS=3 HOSTS=3 KINDS=kill-leader,...
 	@deploy/setup/faults

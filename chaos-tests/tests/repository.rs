@@ -11,7 +11,7 @@ use std::{
 use minder_chaos_tests::{bin, repository};
 
 /// Which of our crates each crate may depend on. A new edge is a decision, written here and in ARCHITECTURE.md.
-const MAY_DEPEND_ON: [(&str, &[&str]); 13] = [
+const MAY_DEPEND_ON: [(&str, &[&str]); 14] = [
     ("minder-model", &[]),
     ("minder-proto", &["minder-model"]),
     ("minder-state", &["minder-model"]),
@@ -25,6 +25,10 @@ const MAY_DEPEND_ON: [(&str, &[&str]); 13] = [
     ("minder-cli", &["minder-client", "minder-model", "minder-proto", "minder-state"]),
     ("minder-chaos-tests", &["minder-client", "minder-model", "minder-proto"]),
     ("minder-sim", &["minder-fleet", "minder-model", "minder-state", "minder-supervisor"]),
+    (
+        "minder-managers-sim",
+        &["minder-chaos-tests", "minder-fleet", "minder-manager", "minder-proto", "minder-raft-store"],
+    ),
 ];
 /// Crates in which clocks, files and threads do not exist.
 const PURE: [&str; 4] = ["proto/model", "raft-store/state", "manager/fleet", "slave/supervisor"];

@@ -17,6 +17,7 @@ mod log;
 mod machine;
 mod mark;
 mod options;
+mod planted;
 mod rebuild;
 mod size;
 mod snapshot;
@@ -31,10 +32,11 @@ pub use error::{CodecError, ExitReason, OpenError};
 pub use identity::Identity;
 pub use log::LogStore;
 pub use machine::{Hooks, Machine, Published};
+pub use planted::Planted;
 pub use rebuild::{RebuildError, Rebuilt, Survivor, finish_interrupted, restore, set_aside};
 pub use snapshot::{SnapshotFile, SnapshotReceiver};
 pub use store::{Opened, Sizes, Store, StoreOptions, Verified, verify};
-pub use sync::{SyncExecutor, SyncStats};
+pub use sync::{SyncExecutor, SyncStats, Waiting};
 pub use types::{
     Entry, LogId, ManagerNode, Membership, Raft, SharedProposal, SnapshotMeta, StoredMembership, TypeConfig, Vote,
 };

@@ -23,6 +23,7 @@ use crate::{
     error::{CodecError, chain_text, rocks},
     fail_point::fail_point,
     options::{self, LOG, META},
+    planted::Planted,
     size::LogSizes,
     store::column,
     sync::{Job, LogSync, SyncStats},
@@ -241,7 +242,8 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         lowered.await.map_err(io::Error::other)??;
         fail_point!("truncate-mark-lowered");
         let log = column(&self.inner.db, LOG)?;
-        let begin = last_log_id.as_ref().map_or(0, |last| last.index + 1);
+        let begin =
+            last_log_id.as_ref().map_or(0, |last| last.index + 1 - u64::from(Planted::TruncatesTooMuch.is_in()));
         let mut batch = WriteBatch::default();
         batch.delete_range_cf(log, begin.to_be_bytes(), u64::MAX.to_be_bytes());
         let mut position = self.position();

@@ -10,8 +10,8 @@ use std::{
 };
 
 use futures::StreamExt;
-use minder_model::Revision;
-use minder_state::{Applied, Reply, RowChange, State};
+use minder_model::{RequestId, Revision};
+use minder_state::{Applied, Proposal, Reply, RowChange, State};
 use openraft::{
     EntryPayload, OptionalSend, RaftSnapshotBuilder,
     storage::{ApplyResponder, EntryResponder, RaftStateMachine, Snapshot},
@@ -24,6 +24,7 @@ use crate::{
     error::rocks,
     fail_point::fail_point,
     options::{self, META, ROWS},
+    planted::Planted,
     snapshot::{SnapshotFile, SnapshotFolder, install},
     store::column,
     types::{LogId, SnapshotMeta, StoredMembership, TypeConfig},
@@ -151,7 +152,8 @@ impl Machine {
         let unwritten = std::mem::take(&mut self.unwritten);
         let (meta, rows) = (column(&self.db, META)?, column(&self.db, ROWS)?);
         let mut batch = WriteBatch::default();
-        for row in unwritten.rows {
+        let rows_written = if Planted::AppliedWithoutRows.is_in() { Vec::new() } else { unwritten.rows };
+        for row in rows_written {
             let key = row_key(self.generation, &row.key);
             match row.value {
                 Some(value) => batch.put_cf(rows, key, value),
@@ -166,7 +168,9 @@ impl Machine {
             if let Some(last) = &current.applied {
                 batch.put_cf(meta, APPLIED_KEY, codec::seal(&LogIdForm::from(last)));
             }
-            batch.put_cf(meta, STATE_HASH_KEY, current.state.hash().to_bytes());
+            if !Planted::AppliedWithoutRows.is_in() {
+                batch.put_cf(meta, STATE_HASH_KEY, current.state.hash().to_bytes());
+            }
         }
         fail_point!("apply-before-write");
         self.db.write_opt(batch, &options::unsynced()).map_err(rocks)?;
@@ -192,7 +196,10 @@ impl Machine {
                     self.unwritten.membership = true;
                 }
                 EntryPayload::Normal(proposal) => {
-                    let mut applied = current.state.apply(revision, proposal.proposal());
+                    let mut applied = match Planted::RequestsForgotten.is_in() {
+                        true => current.state.apply(revision, &forgotten(revision, proposal.proposal())),
+                        false => current.state.apply(revision, proposal.proposal()),
+                    };
                     self.unwritten.extend(std::mem::take(&mut applied.rows));
                     reply = responder.as_ref().map(|_| applied.reply.clone());
                     pending.applied.push((revision, applied));
@@ -231,6 +238,12 @@ impl Drop for Machine {
             tracing::warn!(%error, "the last rows are not stored; the next start applies them again from the log");
         }
     }
+}
+
+/// The proposal as one that nobody has made before.
+fn forgotten(revision: Revision, proposal: &Proposal) -> Proposal {
+    let request = RequestId::new(format!("forgotten-{revision}")).unwrap_or_else(|_| proposal.request.clone());
+    Proposal { request, ..proposal.clone() }
 }
 
 /// What one batch did and whom it will answer.

@@ -17,6 +17,7 @@ use crate::{
     error::rocks,
     fail_point::fail_point,
     mark::MarkFile,
+    planted::Planted,
     types::TypeConfig,
 };
 
@@ -36,7 +37,23 @@ pub enum SyncExecutor {
     Inline,
     /// A task of the runtime, which sleeps as long as a disk would take, as this function says, before it syncs: what a
     /// simulation has in the place of the thread.
-    Task(fn() -> Duration),
+    Task(fn(Waiting) -> Duration),
+}
+
+/// What one sync is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Waiting {
+    /// Votes that wait for it.
+    pub votes: usize,
+    /// Appends that wait for it.
+    pub appends: usize,
+}
+
+impl Waiting {
+    fn of(batch: &[Job]) -> Self {
+        let count = |wanted: fn(&Job) -> bool| batch.iter().filter(|job| wanted(job)).count();
+        Self { votes: count(|job| matches!(job, Job::Vote(..))), appends: count(|job| matches!(job, Job::Append(..))) }
+    }
 }
 
 /// What waits for a sync.
@@ -166,12 +183,14 @@ impl Worker {
         }
     }
 
-    async fn run_as_task(mut self, mut jobs: tokio::sync::mpsc::Receiver<Job>, takes: fn() -> Duration) {
+    async fn run_as_task(mut self, mut jobs: tokio::sync::mpsc::Receiver<Job>, takes: fn(Waiting) -> Duration) {
         let mut batch = Vec::new();
         while jobs.recv_many(&mut batch, JOBS_MAX).await > 0 {
             self.begin(Some(Instant::now()));
-            tokio::time::sleep(takes()).await;
-            self.handle(std::mem::take(&mut batch));
+            let takes = takes(Waiting::of(&batch));
+            let batch = answered_early(std::mem::take(&mut batch));
+            tokio::time::sleep(takes).await;
+            self.handle(batch);
         }
     }
 
@@ -220,6 +239,18 @@ impl Worker {
             durations.latest.pop_front();
         }
     }
+}
+
+/// Answers before the sync whom a planted bug answers so; gives what is left.
+fn answered_early(batch: Vec<Job>) -> Vec<Job> {
+    let is_early = |job: &Job| match job {
+        Job::Append(..) => Planted::AppendBeforeSync.is_in(),
+        Job::Vote(..) => Planted::VoteBeforeSync.is_in(),
+        Job::Truncate(..) | Job::Jump(..) => false,
+    };
+    let (early, rest): (Vec<Job>, Vec<Job>) = batch.into_iter().partition(is_early);
+    early.into_iter().for_each(|job| complete(job, None));
+    rest
 }
 
 fn complete(job: Job, failed: Option<&str>) {

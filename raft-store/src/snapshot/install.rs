@@ -12,6 +12,7 @@ use crate::{
     fail_point::fail_point,
     machine::{APPLIED_KEY, GENERATION_KEY, MEMBERSHIP_KEY, Published, STATE_HASH_KEY, row_key},
     options::{self, META, ROWS},
+    planted::Planted,
     store::column,
     types::SnapshotMeta,
 };
@@ -36,7 +37,7 @@ pub(crate) fn install(db: &DB, generation: u32, meta: &SnapshotMeta, snapshot: &
     let mut switch = WriteBatch::default();
     let meta_column = column(db, META)?;
     switch.put_cf(meta_column, GENERATION_KEY, next.to_be_bytes());
-    if let Some(last) = &meta.last_log_id {
+    if let Some(last) = meta.last_log_id.as_ref().filter(|_| !Planted::SnapshotWithoutApplied.is_in()) {
         switch.put_cf(meta_column, APPLIED_KEY, codec::seal(&LogIdForm::from(last)));
     }
     switch.put_cf(meta_column, MEMBERSHIP_KEY, codec::encode_membership(&meta.last_membership));

@@ -1,0 +1,324 @@
+//! What goes wrong, by plan, and whether it did: a fault that nobody could have felt proves nothing.
+
+use std::time::Duration;
+
+use crate::{
+    chance::Chance,
+    disk::Loss,
+    manager, net,
+    options::{Fault, Options, Planned},
+    trace,
+    world::World,
+};
+
+/// What a message takes at most over a slow link.
+const SLOW: Duration = Duration::from_millis(500);
+/// Of a hundred pieces so many are lost.
+const LOSSY: u64 = 15;
+/// A slow sync takes at most this, in milliseconds.
+const SLOW_SYNC_MS: u64 = 1_000;
+/// A manager told to stop hands over first and has stopped within this, in milliseconds.
+const STOPS_MS: u64 = 4_000;
+
+/// Not one manager alone has it.
+const EVERYWHERE: usize = usize::MAX;
+
+/// A fault that is under way.
+struct Active {
+    until_ms: u64,
+    /// Ways between hosts that have it.
+    ways: Vec<(String, String)>,
+    /// The manager that has it.
+    at: usize,
+    /// Syncs of that manager when it began.
+    syncs: u64,
+    planned: Planned,
+}
+
+/// All of them.
+pub struct Faults {
+    plan: Vec<Planned>,
+    active: Vec<Active>,
+    chance: Chance,
+    /// Planned faults that nobody felt.
+    pub missed: Vec<String>,
+}
+
+impl Faults {
+    /// What the plan of a seed says.
+    pub fn new(options: &Options) -> Self {
+        Self {
+            plan: options.plan.clone(),
+            active: Vec::new(),
+            chance: Chance::new(options.seed ^ 0x66_6175_6c74),
+            missed: Vec::new(),
+        }
+    }
+
+    /// Begins what is due and ends what is over.
+    pub fn tick(world: &mut World) {
+        let now = world.now_ms();
+        let (due, later) = std::mem::take(&mut world.faults.plan).into_iter().partition(|planned| planned.at_ms <= now);
+        world.faults.plan = later;
+        let due: Vec<Planned> = due;
+        for planned in due {
+            if !Self::begin(world, planned) {
+                world.faults.plan.push(planned);
+            }
+        }
+        Self::end_what_is_over(world);
+    }
+
+    fn end_what_is_over(world: &mut World) {
+        let now = world.now_ms();
+        let mut at = 0;
+        while at < world.faults.active.len() {
+            if Self::is_over(world, at, now) {
+                let active = world.faults.active.remove(at);
+                Self::end(world, active);
+            } else {
+                at += 1;
+            }
+        }
+    }
+
+    /// Ends everything; what was planned and never began was not felt.
+    pub fn heal(world: &mut World) {
+        let end_ms = world.now_ms() + STOPS_MS;
+        while !world.faults.active.is_empty() && world.now_ms() < end_ms && world.failure.is_none() {
+            world.step();
+            Self::end_what_is_over(world);
+        }
+        while let Some(active) = world.faults.active.pop() {
+            Self::end(world, active);
+        }
+        let never = std::mem::take(&mut world.faults.plan);
+        world.faults.missed.extend(never.iter().map(|planned| format!("one of the {}", planned.fault.name())));
+        world.start_all();
+    }
+
+    /// After hosts were cut off and let in again: the fault of links that is under way holds on.
+    pub fn reapply(world: &mut World) {
+        for active in &world.faults.active {
+            for (from, to) in &active.ways {
+                match active.planned.fault {
+                    Fault::Partition | Fault::OneWay => world.sim.partition_oneway(from.as_str(), to.as_str()),
+                    Fault::Hold => world.sim.hold(from.as_str(), to.as_str()),
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    /// The leader more often than others: it has the most to lose. None when nobody serves.
+    fn some_manager(world: &mut World) -> Option<usize> {
+        let serving: Vec<usize> = (0..world.shared.places.len()).filter(|at| world.serves(*at)).collect();
+        // One that is being hurt already is left alone.
+        let busy = |at: &usize| {
+            world.faults.active.iter().any(|active| active.at == *at && active.planned.fault != Fault::SlowDisk)
+        };
+        let free: Vec<usize> = serving.into_iter().filter(|at| !busy(at)).collect();
+        let statuses = world.shared.statuses();
+        let leads = |at: &&usize| statuses.get(at).is_some_and(|(_, status)| status.role == "leader");
+        let takes_part = |at: &usize| statuses.get(at).is_some_and(|(_, status)| status.voter);
+        match free.iter().find(leads) {
+            Some(leader) if world.faults.chance.percent(50) => Some(*leader),
+            _ => {
+                let voters: Vec<usize> = free.iter().copied().filter(takes_part).collect();
+                (!voters.is_empty()).then(|| *world.faults.chance.pick(&voters))
+            }
+        }
+    }
+
+    /// `false` when it cannot be begun yet.
+    fn begin(world: &mut World, planned: Planned) -> bool {
+        let Planned { fault, for_ms, .. } = planned;
+        let until_ms = world.now_ms() + for_ms;
+        let begun = match fault {
+            Fault::Kill => Self::crash(world, Loss::Process, until_ms),
+            Fault::PowerCut => Self::crash(world, Loss::Power, until_ms),
+            Fault::PowerCutOfAll => Self::crash_all(world, until_ms),
+            Fault::Stop | Fault::PowerCutAtSync | Fault::SlowDisk => Self::begin_at_one(world, planned, until_ms),
+            Fault::Partition | Fault::OneWay | Fault::SlowLinks | Fault::Loss | Fault::Hold => {
+                Self::begin_on_ways(world, planned, until_ms)
+            }
+            // The operator does it.
+            Fault::Membership | Fault::Transfer => true,
+        };
+        if begun {
+            tracing::info!("{} for {for_ms} ms", fault.name());
+            trace::note(&[world.now_ms(), fault as u64, for_ms]);
+        }
+        begun
+    }
+
+    fn crash(world: &mut World, loss: Loss, back_ms: u64) -> bool {
+        let Some(at) = Self::some_manager(world) else { return false };
+        Self::crash_one(world, at, loss, back_ms);
+        trace::count(if loss == Loss::Power { Fault::PowerCut } else { Fault::Kill }.name(), 1);
+        true
+    }
+
+    fn crash_one(world: &mut World, at: usize, loss: Loss, back_ms: u64) {
+        match world.crash(at, loss, back_ms) {
+            Ok(lost) => trace::count("bytes lost", lost),
+            Err(error) => world.fail(format!("the harness: no image of a folder: {error}")),
+        }
+    }
+
+    fn crash_all(world: &mut World, back_ms: u64) -> bool {
+        let serving: Vec<usize> = (0..world.shared.places.len()).filter(|at| world.serves(*at)).collect();
+        if serving.is_empty() {
+            return false;
+        }
+        for at in serving {
+            let later = world.faults.chance.of(0..300);
+            Self::crash_one(world, at, Loss::Power, back_ms + later);
+        }
+        trace::count(Fault::PowerCutOfAll.name(), 1);
+        true
+    }
+
+    fn begin_at_one(world: &mut World, planned: Planned, until_ms: u64) -> bool {
+        let Some(mut at) = Self::some_manager(world) else { return false };
+        let syncs = manager::syncs(at);
+        match planned.fault {
+            Fault::Stop => world.shared.places[at].stop(),
+            Fault::SlowDisk if world.faults.chance.percent(40) => {
+                at = EVERYWHERE;
+                (0..world.shared.places.len()).for_each(|at| drop(manager::slow_disk(at, SLOW_SYNC_MS)));
+            }
+            Fault::SlowDisk => drop(manager::slow_disk(at, SLOW_SYNC_MS)),
+            _ => {}
+        }
+        world.faults.active.push(Active { until_ms, ways: Vec::new(), at, syncs, planned });
+        true
+    }
+
+    /// One fault of links at a time: two on one link cannot be told apart.
+    fn begin_on_ways(world: &mut World, planned: Planned, until_ms: u64) -> bool {
+        let fault = planned.fault;
+        let serving = (0..world.shared.places.len()).filter(|at| world.serves(*at)).count();
+        if serving < 2 || world.faults.active.iter().any(|active| !active.ways.is_empty()) {
+            return false;
+        }
+        let Some(at) = Self::some_manager(world) else { return false };
+        let ways = Self::choose_ways(world, fault, at);
+        for (from, to) in &ways {
+            net::watch(from, to, if fault == Fault::Loss { LOSSY } else { 0 });
+            match fault {
+                Fault::Partition | Fault::OneWay => world.sim.partition_oneway(from.as_str(), to.as_str()),
+                Fault::SlowLinks => world.sim.set_link_max_message_latency(from.as_str(), to.as_str(), SLOW),
+                Fault::Hold => world.sim.hold(from.as_str(), to.as_str()),
+                _ => {}
+            }
+        }
+        let all: Vec<String> = ways.iter().map(|(from, to)| format!("{from}>{to}")).collect();
+        tracing::info!("{}: {}", fault.name(), all.join(" "));
+        // The manager itself may be hurt otherwise meanwhile.
+        world.faults.active.push(Active { until_ms, ways, at: EVERYWHERE, syncs: 0, planned });
+        true
+    }
+
+    fn choose_ways(world: &mut World, fault: Fault, at: usize) -> Vec<(String, String)> {
+        let chosen = world.shared.places[at].name.clone();
+        let hosts = world.hosts();
+        let managers = world.shared.places.len();
+        let Faults { chance, .. } = &mut world.faults;
+        let alone = fault == Fault::Hold || chance.percent(60);
+        // With managers alone cut off from each other the leader keeps its clients, which is the harder case.
+        let of_managers = chance.percent(40);
+        let inside: Vec<&String> =
+            hosts.iter().filter(|host| **host == chosen || !alone && chance.percent(40)).collect();
+        let both = fault != Fault::OneWay;
+        let outward = chance.percent(50);
+        let mut ways = Vec::new();
+        for one in &inside {
+            for other in hosts.iter().filter(|other| !inside.contains(other)) {
+                let between_managers = hosts[..managers].contains(one) && hosts[..managers].contains(other);
+                if of_managers && !between_managers {
+                    continue;
+                }
+                if both || outward {
+                    ways.push(((*one).clone(), other.clone()));
+                }
+                if both || !outward {
+                    ways.push((other.clone(), (*one).clone()));
+                }
+            }
+        }
+        ways
+    }
+
+    fn is_over(world: &mut World, index: usize, now: u64) -> bool {
+        let serves = world.serves(world.faults.active[index].at);
+        let Faults { active, chance, .. } = &mut world.faults;
+        let active = &mut active[index];
+        if active.planned.fault == Fault::PowerCutAtSync {
+            if active.syncs < u64::MAX && manager::syncs(active.at) > active.syncs {
+                // While it is under way, or just after it.
+                active.syncs = u64::MAX;
+                active.until_ms = now + chance.of(0..5);
+            }
+            return active.syncs == u64::MAX && now >= active.until_ms || !serves;
+        }
+        match active.planned.fault {
+            Fault::Stop => {
+                let ended = world.shared.places[active.at].ended().is_some_and(|ended| ended.code == 0);
+                ended || now > active.until_ms + STOPS_MS || !serves
+            }
+            _ => now >= active.until_ms,
+        }
+    }
+
+    fn end(world: &mut World, active: Active) {
+        let Active { until_ms, ways, at, syncs, planned } = active;
+        let fault = planned.fault;
+        let mut felt = 0;
+        for (from, to) in &ways {
+            let (sent, lost) = net::unwatch(from, to);
+            felt += if fault == Fault::Loss { lost } else { sent };
+            let (from, to) = (from.as_str(), to.as_str());
+            match fault {
+                Fault::Partition | Fault::OneWay => world.sim.repair_oneway(from, to),
+                Fault::Hold => world.sim.release(from, to),
+                Fault::SlowLinks => {
+                    let usual = Duration::from_millis(world.options.latency_ms);
+                    world.sim.set_link_max_message_latency(from, to, usual);
+                }
+                _ => {}
+            }
+        }
+        let back_ms = match fault {
+            Fault::PowerCutAtSync => world.now_ms() + planned.for_ms,
+            _ => until_ms.max(world.now_ms() + 50),
+        };
+        match fault {
+            Fault::SlowDisk if at == EVERYWHERE => {
+                felt = (0..world.shared.places.len()).map(|at| manager::slow_disk(at, 0)).sum();
+            }
+            Fault::SlowDisk => felt = manager::slow_disk(at, 0),
+            Fault::Stop => {
+                if world.shared.places[at].ended().is_some_and(|ended| ended.code == 0) {
+                    world.stopped(at, back_ms);
+                    felt = 1;
+                } else if world.serves(at) {
+                    world.fail(format!("{} was told to stop and has not within {STOPS_MS} ms", at + 1));
+                }
+            }
+            Fault::PowerCutAtSync if world.serves(at) && syncs == u64::MAX => {
+                Self::crash_one(world, at, Loss::Power, back_ms);
+                felt = 1;
+            }
+            _ => {}
+        }
+        let now = world.now_ms();
+        match felt {
+            0 if now + planned.for_ms + 500 < world.options.faults_ms => {
+                world.faults.plan.push(Planned { at_ms: now + 100, ..planned });
+            }
+            0 => world.faults.missed.push(format!("one of the {}", fault.name())),
+            _ => trace::count(fault.name(), 1),
+        }
+    }
+}

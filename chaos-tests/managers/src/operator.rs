@@ -1,0 +1,137 @@
+//! The operator: forms the cluster, hands leadership over, adds managers and removes them.
+
+use std::{sync::Arc, time::Duration};
+
+use minder_proto::v1;
+use tonic::{Response, Status, Streaming};
+
+use crate::{chance::Chance, shared::Shared};
+
+const PATIENCE: Duration = Duration::from_secs(3);
+const CHANGE_PATIENCE: Duration = Duration::from_secs(6);
+const AGAIN: Duration = Duration::from_millis(200);
+
+/// What the operator does beside forming the cluster.
+#[derive(Debug, Clone, Copy)]
+pub struct Duties {
+    /// Managers of the cluster at its begin.
+    pub managers: usize,
+    /// Managers come and go.
+    pub membership: bool,
+    /// Leadership is handed over.
+    pub transfers: bool,
+    /// From one of it to the next, about, in milliseconds.
+    pub every_ms: u64,
+}
+
+/// Operates for as long as the simulation lasts.
+pub async fn operate(shared: Arc<Shared>, duties: Duties, mut chance: Chance) -> turmoil::Result {
+    form(&shared, duties.managers).await?;
+    loop {
+        let pause = chance.of(duties.every_ms / 2..duties.every_ms * 3 / 2);
+        tokio::time::sleep(Duration::from_millis(pause)).await;
+        if shared.changes_are_over() {
+            continue;
+        }
+        match chance.percent(50) {
+            true if duties.transfers => transfer(&shared, &mut chance).await?,
+            _ if duties.membership => change(&shared, &duties, &mut chance).await?,
+            _ if duties.transfers => transfer(&shared, &mut chance).await?,
+            _ => {}
+        }
+    }
+}
+
+async fn form(shared: &Shared, managers: usize) -> turmoil::Result {
+    let peer_addresses: Vec<String> = shared.places[..managers].iter().map(|place| place.peer_address()).collect();
+    let mut control = shared.control(0)?;
+    loop {
+        let asked = control.init(v1::InitRequest { peer_addresses: peer_addresses.clone() });
+        if tokio::time::timeout(PATIENCE, asked).await.is_ok_and(|formed| formed.is_ok()) {
+            shared.formed();
+            return Ok(());
+        }
+        tokio::time::sleep(AGAIN).await;
+    }
+}
+
+async fn transfer(shared: &Shared, chance: &mut Chance) -> turmoil::Result {
+    let mut control = shared.control(chance.below(shared.places.len()))?;
+    let asked = tokio::time::timeout(PATIENCE, control.transfer_leader(v1::TransferLeaderRequest { to: 0 })).await;
+    if let Ok(Ok(_)) = asked {
+        shared.transferred();
+    }
+    Ok(())
+}
+
+/// One change, by what a manager says there is. What is refused or cut off is not said again.
+async fn change(shared: &Shared, duties: &Duties, chance: &mut Chance) -> turmoil::Result {
+    let mut control = shared.control(chance.below(shared.places.len()))?;
+    let asked = tokio::time::timeout(PATIENCE, control.get_managers(v1::GetManagersRequest { local: true })).await;
+    let Ok(Ok(_)) = asked else { return Ok(()) };
+    let members: Vec<(usize, bool)> = members(shared);
+    if members.is_empty() {
+        return Ok(());
+    }
+    let (voters, learners): (Vec<(usize, bool)>, Vec<(usize, bool)>) = members.iter().partition(|(_, voter)| *voter);
+    let outside: Vec<usize> =
+        (0..shared.places.len()).filter(|at| !members.iter().any(|(member, _)| member == at)).collect();
+    let name = |at: usize| shared.places[at].peer_address();
+    if members.len() <= duties.managers && !outside.is_empty() && chance.percent(70) {
+        let at = *chance.pick(&outside);
+        let replaces = if chance.percent(25) { name(chance.pick(&members).0) } else { String::new() };
+        if let Some((old, _)) = members.iter().find(|(member, _)| name(*member) == replaces) {
+            shared.remove(*old);
+        }
+        let request = v1::AddManagerRequest { peer_address: name(at), replaces };
+        tracing::info!(?request, "the operator adds a manager");
+        return carried_out(shared, control.add_manager(request)).await;
+    }
+    if !learners.is_empty() && chance.percent(50) {
+        let manager = name(chance.pick(&learners).0);
+        return carried_out(shared, control.promote_manager(v1::PromoteManagerRequest { manager })).await;
+    }
+    let at = chance.pick(&voters).0;
+    let manager = name(at);
+    if chance.percent(30) {
+        tracing::info!(manager, "the operator demotes a manager");
+        return carried_out(shared, control.demote_manager(v1::DemoteManagerRequest { manager })).await;
+    }
+    if members.len() >= duties.managers {
+        shared.remove(at);
+        tracing::info!(manager, "the operator removes a manager");
+        return carried_out(shared, control.remove_manager(v1::RemoveManagerRequest { manager })).await;
+    }
+    Ok(())
+}
+
+/// Places of the members and whether each votes, as the leader that was looked at last has them.
+fn members(shared: &Shared) -> Vec<(usize, bool)> {
+    let statuses = shared.statuses();
+    let belongs = |status: &v1::ManagerStatus| matches!(status.role.as_str(), "leader" | "follower" | "learner");
+    statuses.iter().filter(|(_, (_, status))| belongs(status)).map(|(at, (_, status))| (*at, status.voter)).collect()
+}
+
+async fn carried_out(
+    shared: &Shared,
+    begun: impl Future<Output = Result<Response<Streaming<v1::MembershipProgress>>, Status>>,
+) -> turmoil::Result {
+    let done = async {
+        let mut steps = begun.await?.into_inner();
+        while let Some(step) = steps.message().await? {
+            if step.done {
+                return Ok(true);
+            }
+        }
+        Ok::<_, Status>(false)
+    };
+    match tokio::time::timeout(CHANGE_PATIENCE, done).await {
+        Ok(Ok(true)) => {
+            tracing::info!("the change of managers is done");
+            shared.changed();
+        }
+        Ok(Err(status)) => tracing::info!(why = status.message(), "no change of managers"),
+        Ok(Ok(false)) | Err(_) => tracing::info!("whether managers were changed is not known"),
+    }
+    Ok(())
+}
