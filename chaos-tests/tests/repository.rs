@@ -11,7 +11,7 @@ use std::{
 use minder_chaos_tests::{bin, repository};
 
 /// Which of our crates each crate may depend on. A new edge is a decision, written here and in ARCHITECTURE.md.
-const MAY_DEPEND_ON: [(&str, &[&str]); 13] = [
+const MAY_DEPEND_ON: [(&str, &[&str]); 14] = [
     ("minder-model", &[]),
     ("minder-proto", &["minder-model"]),
     ("minder-state", &["minder-model"]),
@@ -24,6 +24,19 @@ const MAY_DEPEND_ON: [(&str, &[&str]); 13] = [
     ("minder-client", &["minder-model", "minder-proto"]),
     ("minder-cli", &["minder-client", "minder-model", "minder-proto", "minder-state"]),
     ("minder-chaos-tests", &["minder-client", "minder-model", "minder-proto"]),
+    (
+        "minder-fuzz",
+        &[
+            "minder-client",
+            "minder-model",
+            "minder-proto",
+            "minder-raft-store",
+            "minder-shim",
+            "minder-slave",
+            "minder-state",
+            "minder-supervisor",
+        ],
+    ),
     ("minder-sim", &["minder-fleet", "minder-model", "minder-state", "minder-supervisor"]),
 ];
 /// Crates in which clocks, files and threads do not exist.

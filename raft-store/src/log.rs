@@ -193,6 +193,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
 
     async fn save_vote(&mut self, vote: &Vote) -> Result<(), io::Error> {
         let form = VoteForm::from(vote);
+        fail_point!("vote-write");
         self.inner
             .db
             .put_cf_opt(column(&self.inner.db, META)?, VOTE_KEY, codec::seal(&form), &options::unsynced())
@@ -222,6 +223,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
             position.sizes.push(entry.log_id.index, framed.len());
             position.tail.push(entry, framed.len());
         }
+        fail_point!("append-write");
         self.inner.db.write_opt(batch, &options::unsynced()).map_err(rocks)?;
         fail_point!("append-written");
         match &position.last {
@@ -246,6 +248,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         batch.delete_range_cf(log, begin.to_be_bytes(), u64::MAX.to_be_bytes());
         let mut position = self.position();
         self.inner.db.write_opt(batch, &options::unsynced()).map_err(rocks)?;
+        fail_point!("truncate-written");
         position.tail.truncate_after(last_log_id.as_ref().map(|last| last.index));
         position.sizes.truncate_after(last_log_id.as_ref().map(|last| last.index));
         position.chain = match &last_log_id {
@@ -279,6 +282,7 @@ impl LogStore {
         let purged = Purged { log_id: (&log_id).into(), chain: chain.0.into() };
         batch.put_cf(column(&self.inner.db, META)?, PURGED_KEY, codec::seal(&purged));
         batch.delete_range_cf(log, begin.to_be_bytes(), (log_id.index + 1).to_be_bytes());
+        fail_point!("purge-write");
         self.inner.db.write_opt(batch, &options::unsynced()).map_err(rocks)?;
         fail_point!("purge-written");
         position.tail.purge(log_id.index);

@@ -15,6 +15,7 @@ use rocksdb::{ColumnFamily, DB, Direction, IteratorMode};
 use crate::{
     codec::{self, Chain, LogIdForm, VoteForm},
     error::{OpenError, rocks},
+    fail_point::fail_point,
     identity::Identity,
     log::{LogStore, PURGED_KEY, Position, Purged, VOTE_KEY, sizes, walk},
     machine::{
@@ -131,6 +132,7 @@ impl Store {
                 other.manager, other.cluster
             )));
         }
+        fail_point!("identity-write");
         self.db
             .put_cf_opt(column(&self.db, META)?, IDENTITY_KEY, codec::seal(identity), &options::synced())
             .map_err(rocks)
@@ -255,8 +257,11 @@ fn check_format(db: &DB, folder: &Path) -> Result<(), OpenError> {
             known: codec::FORMAT,
         }),
         None => {
-            let meta = column(db, META).map_err(storage)?;
-            db.put_cf_opt(meta, FORMAT_KEY, [codec::FORMAT], &options::synced()).map_err(|error| storage(rocks(error)))
+            let write = || {
+                fail_point!("format-write");
+                db.put_cf_opt(column(db, META)?, FORMAT_KEY, [codec::FORMAT], &options::synced()).map_err(rocks)
+            };
+            write().map_err(storage)
         }
     }
 }

@@ -178,14 +178,23 @@ impl State {
         cluster.chain(hosts).chain(processes).chain(run_specs).chain(items).chain(slices).chain(requests)
     }
 
-    /// Adds one stored row. Rows may come in any order; a row that is there already is an error.
+    /// Adds one stored row. Rows may come in any order; a row that is there already is an error. A row that is refused
+    /// leaves the state as it was.
     pub fn load_row(&mut self, key_bytes: &[u8], value: &[u8]) -> Result<(), RowError> {
         let hash = RowHash::of(key_bytes, value);
-        match Key::from_bytes(key_bytes)? {
+        let key = Key::from_bytes(key_bytes)?;
+        if self.has(&key) {
+            return Err(RowError::new(key_bytes, "is there twice"));
+        }
+        match key {
             Key::Cluster => self.cluster = Some(decode(key_bytes, value)?),
             Key::Host(host) => self.hosts.insert_mut(host, Arc::new(decode(key_bytes, value)?)),
             Key::Process(process) => {
-                self.processes.insert_mut(process, Hashed { record: Arc::new(decode(key_bytes, value)?), hash });
+                let record: ProcessRecord = decode(key_bytes, value)?;
+                if record.spec.name != process {
+                    return Err(RowError::new(key_bytes, "the spec of another process"));
+                }
+                self.processes.insert_mut(process, Hashed { record: Arc::new(record), hash });
             }
             Key::RunSpec(digest) => {
                 if Digest::of(value) != digest {
@@ -206,11 +215,27 @@ impl State {
             }
             Key::Request(request) => {
                 let reply: Reply = decode(key_bytes, value)?;
+                if self.requests.has_at(reply.revision) {
+                    return Err(RowError::new(key_bytes, "a second answer at one revision"));
+                }
                 self.requests.insert(request, reply.revision, Hashed { record: value.into(), hash });
             }
         }
         self.hash.add(hash);
         Ok(())
+    }
+
+    fn has(&self, key: &Key) -> bool {
+        match key {
+            Key::Cluster => self.cluster.is_some(),
+            Key::Host(host) => self.hosts.contains_key(host),
+            Key::Process(process) => self.processes.contains_key(process),
+            // One that is only counted has no bytes yet.
+            Key::RunSpec(digest) => self.run_specs.get(digest).is_some_and(|stored| !stored.bytes.is_empty()),
+            Key::Item(host, key) => self.item(host, key).is_some(),
+            Key::Slice(host) => self.slices.get(host).is_some_and(|slice| slice.revision > Revision::ZERO),
+            Key::Request(request) => self.requests.get(request).is_some(),
+        }
     }
 
     pub(crate) fn edit_slice(&mut self, host: &HostName, edit: impl FnOnce(&mut Slice)) {
