@@ -203,7 +203,7 @@ fn hold(lock: &File) -> rustix::io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use minder_model::{Generation, ProcessName, Spec, Wanted};
+    use minder_model::{Generation, ProcessName, Revision, Spec, Wanted};
 
     use super::*;
 

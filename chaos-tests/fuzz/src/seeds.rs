@@ -22,11 +22,10 @@ use minder_state::{BackupHeader, Command, Expect, Order, OrderKind, Proposal, St
 use minder_supervisor::Live;
 use prost::Message;
 
+use crate::{corpus, targets};
+
 /// A target's name, a file's name and its bytes.
 pub type Seed = (&'static str, String, Vec<u8>);
-
-/// A document that says something in every field.
-pub const DOCUMENT: &str = include_str!("../corpus/yaml/everything.yaml");
 
 /// Every input that is made.
 pub fn made() -> Vec<Seed> {
@@ -65,8 +64,10 @@ fn key() -> InstanceKey {
     InstanceKey::new(ProcessName::new("api").expect("a name"), 2)
 }
 
+/// Specs that say something in every field.
 fn specs() -> Vec<Spec> {
-    minder_client::document::parse("everything.yaml", DOCUMENT).unwrap_or_else(|complaints| panic!("{complaints}"))
+    let path = corpus::folder(targets::find("yaml").expect("a target")).join("everything.yaml");
+    minder_client::document::read(&[path.display().to_string()]).unwrap_or_else(|complaints| panic!("{complaints}"))
 }
 
 fn proposals(specs: &[Spec]) -> Vec<Proposal> {

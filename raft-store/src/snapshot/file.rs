@@ -175,6 +175,7 @@ pub fn read_snapshot(from: impl Read) -> io::Result<(SnapshotMeta, State)> {
     if !whole {
         return Err(CodecError::Checksum { what: WHAT }.into());
     }
+    state.complete().map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
     Ok((meta, state))
 }
 

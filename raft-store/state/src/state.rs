@@ -164,8 +164,8 @@ impl State {
             self.hosts.iter().map(|(host, record)| (Key::Host(host.clone()).to_bytes(), encode(record.as_ref())));
         let processes =
             self.processes().map(|(process, record)| (Key::Process(process.clone()).to_bytes(), encode(record)));
-        let run_specs =
-            self.run_specs.iter().map(|(digest, stored)| (Key::RunSpec(*digest).to_bytes(), stored.bytes.to_vec()));
+        let run_specs = self.run_specs.iter().filter(|(_, stored)| !stored.bytes.is_empty());
+        let run_specs = run_specs.map(|(digest, stored)| (Key::RunSpec(*digest).to_bytes(), stored.bytes.to_vec()));
         let items = self.slices.iter().flat_map(|(host, slice)| {
             let row =
                 |(key, item): (&InstanceKey, &Item)| (Key::Item(host.clone(), key.clone()).to_bytes(), encode(item));
@@ -223,6 +223,14 @@ impl State {
         }
         self.hash.add(hash);
         Ok(())
+    }
+
+    /// Says what is missing when all rows have been loaded: every instance needs the run spec that it addresses.
+    pub fn complete(&self) -> Result<(), RowError> {
+        match self.run_specs.iter().find(|(_, stored)| stored.bytes.is_empty()) {
+            Some((digest, _)) => Err(RowError::new(&Key::RunSpec(*digest).to_bytes(), "is missing, instances need it")),
+            None => Ok(()),
+        }
     }
 
     fn has(&self, key: &Key) -> bool {

@@ -355,5 +355,10 @@ fn rows_that_contradict_each_other_are_refused_and_change_nothing() {
     for (key, value) in [([&[3][..], b"other"].concat(), of(3).1), (item, same_item), (request, of(7).1)] {
         assert!(state.load_row(&key, &value).is_err(), "{key:?}");
     }
-    assert_eq!((state.hash(), state.rows().collect::<Vec<_>>()), (hash, rows));
+    assert_eq!((state.hash(), state.rows().collect::<Vec<_>>()), (hash, rows.clone()));
+    assert!(state.complete().is_ok());
+    let mut without = State::default();
+    rows.iter().filter(|(key, _)| key[0] != 4).for_each(|(key, value)| without.load_row(key, value).unwrap());
+    assert!(without.complete().unwrap_err().to_string().contains("instances need it"));
+    assert!(without.rows().all(|(key, _)| key[0] != 4), "a run spec that is not there is a row");
 }

@@ -13,6 +13,9 @@ const PROCESSES: [&str; 4] = ["a", "b", "c", "d"];
 const LABELS: [(&str, &str); 2] = [("zone", "x"), ("zone", "y")];
 const TERMS: [&str; 12] = ["a", "b", "*", "@h1", "a@h2", "b:2", "c:2@h3", "@*", "d*", "a:0", "", "*@h4"];
 
+/// As many as it takes for everything to meet everything.
+const PROPOSALS_MAX: u64 = 60;
+
 /// Takes choices off the front of the input; no more bytes are zeros.
 struct Choices<'a>(&'a [u8]);
 
@@ -92,7 +95,7 @@ pub fn run(input: &[u8]) {
     let mut state = State::default();
     let mut held: BTreeMap<HostName, Assignment> = BTreeMap::new();
     let mut index = 0;
-    while !choices.0.is_empty() {
+    while !choices.0.is_empty() && index < PROPOSALS_MAX {
         index += 1;
         let request = format!("r{}", if choices.below(8) == 0 { choices.below(256) } else { 256 + index as usize });
         let expect = match choices.below(8) {
