@@ -83,6 +83,9 @@ impl Bench {
         let data = folder.path().join("data");
         let variables = [("MINDER_FAULT_AT", call.to_string()), ("MINDER_FAULT", fault.to_owned())];
         let said = self.run(name, &data, &variables);
+        if said.went_on {
+            return Err(format!("something was acknowledged after a failure: {said:?}"));
+        }
         match judge(&data, name, &said).await? {
             Outcome::Recovered => Ok(Outcome::Recovered),
             other if fault == "kill" => Err(format!("{other:?} after a kill alone: {said:?}")),

@@ -67,7 +67,8 @@ async fn write_for_ever(folder: &Path) {
             apply(&mut opened, batch).await;
         }
         opened.machine.get_snapshot_builder().await.build_snapshot().await.unwrap();
-        opened.log.purge(log_id_at(&mut opened, index - KEPT).await).await.unwrap();
+        let upto = log_id_at(&mut opened, index - KEPT).await;
+        opened.log.purge(upto).await.unwrap();
     }
 }
 

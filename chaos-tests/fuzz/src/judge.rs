@@ -4,6 +4,7 @@ use std::{
     alloc::{GlobalAlloc, Layout, System},
     cell::{Cell, RefCell},
     panic::{self, AssertUnwindSafe},
+    sync::Once,
     time::Duration,
 };
 
@@ -19,6 +20,7 @@ pub const PEAK_BYTES_MAX: usize = 64 * 1_024 * 1_024;
 thread_local! {
     static HELD: Cell<usize> = const { Cell::new(0) };
     static PEAK: Cell<usize> = const { Cell::new(0) };
+    static JUDGING: Cell<bool> = const { Cell::new(false) };
     static LAST_WORDS: RefCell<String> = const { RefCell::new(String::new()) };
 }
 
@@ -59,9 +61,19 @@ unsafe impl GlobalAlloc for Counting {
     }
 }
 
-/// Keeps the words of a panic for [`judge`] in place of printing them. Once in a process, before the first judgement.
+/// Keeps the words of a panic under [`judge`] in place of printing them. Before the first judgement.
 pub fn listen() {
-    panic::set_hook(Box::new(|panic| LAST_WORDS.set(panic.to_string())));
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let others = panic::take_hook();
+        panic::set_hook(Box::new(move |panic| {
+            if JUDGING.get() {
+                LAST_WORDS.set(panic.to_string());
+            } else {
+                others(panic);
+            }
+        }));
+    });
 }
 
 /// Runs the target over the input. The error says what was broken.
@@ -69,7 +81,9 @@ pub fn judge(target: &Target, input: &[u8]) -> Result<(), String> {
     let held = HELD.get();
     PEAK.set(held);
     let begun = cpu_time();
+    JUDGING.set(true);
     let outcome = panic::catch_unwind(AssertUnwindSafe(|| (target.run)(input)));
+    JUDGING.set(false);
     let took = cpu_time().saturating_sub(begun);
     let peak = PEAK.get().saturating_sub(held);
     match outcome {

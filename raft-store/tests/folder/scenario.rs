@@ -123,6 +123,9 @@ pub async fn live(folder: &Path, name: &str, snapshot: &Path) {
             Ok(()) => say("done", at + 1),
             Err(error) => {
                 println!("\nfailed {at}: {error}");
+                if !matches!(step, Give(_) | Append(..) | Truncate(_) | Purge(..)) {
+                    return;
+                }
                 // Whoever would go on regardless gets nothing acknowledged once the log is not to be trusted.
                 let last = opened.log.get_log_state().await.unwrap().last_log_id.map_or(0, |last| last.index);
                 if append(&mut opened, vec![entry(99, last + 1)]).await.is_ok() {
