@@ -8,7 +8,11 @@ mod guided;
 #[cfg(not(feature = "guided"))]
 mod plain;
 
-use std::{path::PathBuf, process::ExitCode, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
 
 use anyhow::Context;
 use clap::Parser;
@@ -133,7 +137,7 @@ fn inputs(target: &Target) -> anyhow::Result<Vec<(String, Vec<u8>)>> {
     Ok(inputs)
 }
 
-fn again(chosen: &[&Target], path: &PathBuf) -> anyhow::Result<bool> {
+fn again(chosen: &[&Target], path: &Path) -> anyhow::Result<bool> {
     let [target] = chosen else { anyhow::bail!("name the one target that the input is for: --targets NAME") };
     let input = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
     judge::listen();
