@@ -10,7 +10,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
 export MINDER_BIN_DIR := $(abspath $(TARGET))/debug
 CARGO := deploy/setup/cargo
 
-.PHONY: help setup build where demo test test-limits drill-steps drill-supervision sim sim-managers chaos bench-writes bench-failover bench-supervision clean
+.PHONY: help setup build where demo test test-limits drill-steps drill-supervision drill-storage sim sim-managers fuzz chaos bench-writes bench-failover bench-supervision clean
 
 help: ## Say what there is to make
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -51,6 +51,11 @@ drill-steps: setup ## Let slaves and shims die at every passage of every named s
 drill-supervision: build ## Slave kills, crash loops, hostile programs: KILLS=200 PROCESSES=500 SECONDS=60 SEED=1 PARTS=kills,crash-loop,hostile
 	PARTS="$(or $(PARTS),kills crash-loop hostile)" $(MINDER_BIN_DIR)/drill-supervision
 
+drill-storage: setup ## Faults at every step of the store, power cuts of a real file system (root), damage: CUTS=1000 DAMAGES=600 SEED=1
+	MINDER_EVERY_PASSAGE=1 $(CARGO) test -p minder-raft-store --test fail_points --test disk_calls -- --nocapture
+	MINDER_POWER_CUTS=$(or $(CUTS),1000) MINDER_SEED=$(or $(SEED),1) $(CARGO) test -p minder-raft-store --test power_cut -- --nocapture
+	MINDER_DAMAGES=$(or $(DAMAGES),600) MINDER_SEED=$(or $(SEED),1) $(CARGO) test -p minder-raft-store --test damage -- --nocapture by_chance
+
 sim: setup ## The pure world under seeds: SEEDS=10000 from SEED=1, or one of them with its lines: SEED=17; PLANTED=name puts a known bug in
 	$(CARGO) build -p minder-sim
 	$(MINDER_BIN_DIR)/minder-sim --seed $(or $(SEED),1) --seeds $(or $(SEEDS),$(if $(SEED),1,10000)) --keep $(TARGET)/sim-failures $(if $(PLANTED),--planted $(PLANTED)) $(if $(SEEDS),,$(if $(SEED),--lines))
@@ -58,6 +63,11 @@ sim: setup ## The pure world under seeds: SEEDS=10000 from SEED=1, or one of the
 sim-managers: setup ## Whole managers under seeds: SEEDS=300 from SEED=1 with SECONDS=30 each, or one of them with its log: SEED=17; PLANTED=name puts a known bug in
 	$(CARGO) build -p minder-managers-sim
 	$(MINDER_BIN_DIR)/minder-managers-sim --seed $(or $(SEED),1) --seeds $(or $(SEEDS),$(if $(SEED),1,300)) --seconds $(or $(SECONDS),30) --keep $(TARGET)/sim-failures $(if $(PLANTED),--planted $(PLANTED)) $(if $(TWICE),--twice) $(if $(SEEDS),,$(if $(SEED),--lines))
+
+fuzz: setup ## Every reader of bytes from outside, a while each: MINUTES=1 TARGETS=yaml,... SEED=1, or one input again: TARGETS=yaml INPUT=file
+	RUSTC_WORKSPACE_WRAPPER=$(CURDIR)/chaos-tests/fuzz/instrumented CARGO_PROFILE_DEV_OPT_LEVEL=3 CARGO_INCREMENTAL=0 \
+	$(CARGO) build -p minder-fuzz --features guided
+	$(MINDER_BIN_DIR)/minder-fuzz --keep $(TARGET)/fuzz --minutes $(or $(MINUTES),1) --seed $(or $(SEED),1) $(if $(TARGETS),--targets $(TARGETS)) $(if $(INPUT),--input $(INPUT))
 
 chaos: build ## Real processes in a network of their own under faults (root): MINUTES=1 SEED=1 MANAGERS=3 HOSTS=3 KINDS=kill-leader,...
 	@deploy/setup/faults

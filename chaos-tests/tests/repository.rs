@@ -24,6 +24,19 @@ const MAY_DEPEND_ON: [(&str, &[&str]); 14] = [
     ("minder-client", &["minder-model", "minder-proto"]),
     ("minder-cli", &["minder-client", "minder-model", "minder-proto", "minder-state"]),
     ("minder-chaos-tests", &["minder-client", "minder-model", "minder-proto"]),
+    (
+        "minder-fuzz",
+        &[
+            "minder-client",
+            "minder-model",
+            "minder-proto",
+            "minder-raft-store",
+            "minder-shim",
+            "minder-slave",
+            "minder-state",
+            "minder-supervisor",
+        ],
+    ),
     ("minder-sim", &["minder-fleet", "minder-model", "minder-state", "minder-supervisor"]),
     (
         "minder-managers-sim",

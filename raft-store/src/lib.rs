@@ -22,6 +22,7 @@ mod rebuild;
 mod size;
 mod snapshot;
 mod store;
+mod stored;
 mod sync;
 mod tail;
 mod types;
@@ -34,9 +35,11 @@ pub use log::LogStore;
 pub use machine::{Hooks, Machine, Published};
 pub use planted::Planted;
 pub use rebuild::{RebuildError, Rebuilt, Survivor, finish_interrupted, restore, set_aside};
-pub use snapshot::{SnapshotFile, SnapshotReceiver};
+pub use snapshot::{SnapshotFile, SnapshotReceiver, read_snapshot, write_snapshot};
 pub use store::{Opened, Sizes, Store, StoreOptions, Verified, verify};
+pub use stored::{Again, STORED_FORMS};
 pub use sync::{SyncExecutor, SyncStats, Waiting};
 pub use types::{
-    Entry, LogId, ManagerNode, Membership, Raft, SharedProposal, SnapshotMeta, StoredMembership, TypeConfig, Vote,
+    Entry, EntryPayload, LogId, ManagerNode, Membership, Raft, SharedProposal, SnapshotMeta, StoredMembership,
+    TypeConfig, Vote,
 };

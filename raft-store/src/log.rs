@@ -50,6 +50,8 @@ struct Inner {
     position: Mutex<Position>,
     /// The first stored entry that was found to be damaged while this store was open.
     damage: OnceLock<String>,
+    /// The first write that failed. What is in memory may be ahead of the disk since, so it was the last one.
+    failed: OnceLock<String>,
 }
 
 /// Where the log begins and ends, and its decoded tail.
@@ -75,7 +77,15 @@ pub(crate) struct Purged {
 
 impl LogStore {
     pub(crate) fn new(db: Arc<DB>, sync: LogSync, position: Position) -> Self {
-        Self { inner: Arc::new(Inner { db, sync, position: Mutex::new(position), damage: OnceLock::new() }) }
+        Self {
+            inner: Arc::new(Inner {
+                db,
+                sync,
+                position: Mutex::new(position),
+                damage: OnceLock::new(),
+                failed: OnceLock::new(),
+            }),
+        }
     }
 
     /// How long the sync that is under way has taken so far; none when there is none.
@@ -93,6 +103,17 @@ impl LogStore {
             // The first one is the one that ends this node.
             let _ = self.inner.damage.set(chain_text(error));
         }
+    }
+
+    fn takes_more(&self) -> io::Result<()> {
+        match self.inner.failed.get() {
+            None => Ok(()),
+            Some(why) => Err(io::Error::other(format!("an earlier write failed: {why}"))),
+        }
+    }
+
+    fn unless_failed(&self, done: io::Result<()>) -> io::Result<()> {
+        done.inspect_err(|error| drop(self.inner.failed.set(error.to_string())))
     }
 
     /// What was found to be damaged.
@@ -193,7 +214,37 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn save_vote(&mut self, vote: &Vote) -> Result<(), io::Error> {
+        self.takes_more()?;
+        let saved = self.write_vote(vote).await;
+        self.unless_failed(saved)
+    }
+
+    async fn append<I>(&mut self, entries: I, callback: IOFlushed<TypeConfig>) -> Result<(), io::Error>
+    where
+        I: IntoIterator<Item = Entry> + OptionalSend,
+        I::IntoIter: OptionalSend,
+    {
+        self.takes_more()?;
+        self.unless_failed(self.write_entries(entries, callback))
+    }
+
+    async fn truncate_after(&mut self, last_log_id: Option<LogId>) -> Result<(), io::Error> {
+        self.takes_more()?;
+        let truncated = self.remove_after(last_log_id).await;
+        self.unless_failed(truncated)
+    }
+
+    async fn purge(&mut self, log_id: LogId) -> Result<(), io::Error> {
+        self.takes_more()?;
+        let purged = self.purge_up_to(log_id).await;
+        self.unless_failed(purged)
+    }
+}
+
+impl LogStore {
+    async fn write_vote(&self, vote: &Vote) -> io::Result<()> {
         let form = VoteForm::from(vote);
+        fail_point!("vote-write");
         self.inner
             .db
             .put_cf_opt(column(&self.inner.db, META)?, VOTE_KEY, codec::seal(&form), &options::unsynced())
@@ -206,11 +257,11 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         Ok(())
     }
 
-    async fn append<I>(&mut self, entries: I, callback: IOFlushed<TypeConfig>) -> Result<(), io::Error>
-    where
-        I: IntoIterator<Item = Entry> + OptionalSend,
-        I::IntoIter: OptionalSend,
-    {
+    fn write_entries(
+        &self,
+        entries: impl IntoIterator<Item = Entry>,
+        callback: IOFlushed<TypeConfig>,
+    ) -> io::Result<()> {
         let mut batch = WriteBatch::default();
         let mut position = self.position();
         let log = column(&self.inner.db, LOG)?;
@@ -223,6 +274,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
             position.sizes.push(entry.log_id.index, framed.len());
             position.tail.push(entry, framed.len());
         }
+        fail_point!("append-write");
         self.inner.db.write_opt(batch, &options::unsynced()).map_err(rocks)?;
         fail_point!("append-written");
         match &position.last {
@@ -233,7 +285,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         Ok(())
     }
 
-    async fn truncate_after(&mut self, last_log_id: Option<LogId>) -> Result<(), io::Error> {
+    async fn remove_after(&self, last_log_id: Option<LogId>) -> io::Result<()> {
         if last_log_id >= self.position().last {
             return Ok(());
         }
@@ -248,6 +300,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         batch.delete_range_cf(log, begin.to_be_bytes(), u64::MAX.to_be_bytes());
         let mut position = self.position();
         self.inner.db.write_opt(batch, &options::unsynced()).map_err(rocks)?;
+        fail_point!("truncate-written");
         position.tail.truncate_after(last_log_id.as_ref().map(|last| last.index));
         position.sizes.truncate_after(last_log_id.as_ref().map(|last| last.index));
         position.chain = match &last_log_id {
@@ -259,7 +312,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         Ok(())
     }
 
-    async fn purge(&mut self, log_id: LogId) -> Result<(), io::Error> {
+    async fn purge_up_to(&self, log_id: LogId) -> io::Result<()> {
         if !self.remove_up_to(log_id)? {
             return Ok(());
         }
@@ -267,9 +320,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         self.inner.sync.submit(Job::Jump((&log_id).into(), done));
         raised.await.map_err(io::Error::other)?
     }
-}
 
-impl LogStore {
     /// Removes entries up to this one. `true` when it lies beyond the log's end: a snapshot took its place.
     fn remove_up_to(&self, log_id: LogId) -> io::Result<bool> {
         let log = column(&self.inner.db, LOG)?;
@@ -281,6 +332,7 @@ impl LogStore {
         let purged = Purged { log_id: (&log_id).into(), chain: chain.0.into() };
         batch.put_cf(column(&self.inner.db, META)?, PURGED_KEY, codec::seal(&purged));
         batch.delete_range_cf(log, begin.to_be_bytes(), (log_id.index + 1).to_be_bytes());
+        fail_point!("purge-write");
         self.inner.db.write_opt(batch, &options::unsynced()).map_err(rocks)?;
         fail_point!("purge-written");
         position.tail.purge(log_id.index);

@@ -172,9 +172,9 @@ impl Machine {
                 batch.put_cf(meta, STATE_HASH_KEY, current.state.hash().to_bytes());
             }
         }
-        fail_point!("apply-before-write");
+        fail_point!("apply-write");
         self.db.write_opt(batch, &options::unsynced()).map_err(rocks)?;
-        fail_point!("apply-after-write");
+        fail_point!("apply-written");
         Ok(())
     }
 

@@ -15,7 +15,10 @@ use std::{
 
 use minicbor::{CborLen, Decode, Encode};
 
-use crate::codec::{LogIdForm, VoteForm};
+use crate::{
+    codec::{LogIdForm, VoteForm},
+    fail_point::fail_point,
+};
 
 /// The file is one page, and so is never torn between the slots by a page-wise disk.
 const FILE_BYTES: u64 = 4_096;
@@ -76,6 +79,7 @@ impl MarkFile {
         file.write_all_at(&[0; FILE_BYTES as usize], 0)?;
         let mut made = Self { file, sequence: 0, mark: Mark::default(), synced_at: None };
         made.write(Mark::default())?;
+        fail_point!("mark-created");
         made.file.sync_all()?;
         Ok(made)
     }
@@ -96,7 +100,9 @@ impl MarkFile {
             || self.synced_at.is_none_or(|at| at.elapsed() >= SYNC_INTERVAL);
         self.write(mark)?;
         if due {
+            fail_point!("mark-sync");
             self.file.sync_data()?;
+            fail_point!("mark-synced");
             self.synced_at = Some(Instant::now());
         }
         Ok(())
@@ -104,27 +110,43 @@ impl MarkFile {
 
     fn write(&mut self, mark: Mark) -> io::Result<()> {
         self.sequence += 1;
-        let slot = Slot { sequence: self.sequence, mark };
-        let form = minder_model::encode(&slot);
-        let mut bytes = [0; SLOT_BYTES];
-        bytes[4..6].copy_from_slice(&(form.len() as u16).to_le_bytes());
-        bytes[6..6 + form.len()].copy_from_slice(&form);
-        let crc = crc32c::crc32c(&bytes[4..]);
-        bytes[..4].copy_from_slice(&crc.to_le_bytes());
+        let bytes = Slot { sequence: self.sequence, mark }.bytes();
+        fail_point!("mark-write");
         self.file.write_all_at(&bytes, (self.sequence % 2) * SLOT_BYTES as u64)?;
         self.mark = mark;
         Ok(())
     }
 }
 
-/// A slot, if its checksum fits.
 fn read_slot(file: &File, number: u64) -> io::Result<Option<Slot>> {
     let mut bytes = [0; SLOT_BYTES];
     file.read_exact_at(&mut bytes, number * SLOT_BYTES as u64)?;
-    let crc = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
-    let length = usize::from(u16::from_le_bytes([bytes[4], bytes[5]]));
-    let form = bytes.get(6..6 + length).filter(|_| crc32c::crc32c(&bytes[4..]) == crc && length > 0);
-    Ok(form.and_then(|form| minicbor::decode(form).ok()))
+    Ok(Slot::read(&bytes))
+}
+
+impl Slot {
+    fn bytes(&self) -> [u8; SLOT_BYTES] {
+        let form = minder_model::encode(self);
+        let mut bytes = [0; SLOT_BYTES];
+        bytes[4..6].copy_from_slice(&(form.len() as u16).to_le_bytes());
+        bytes[6..6 + form.len()].copy_from_slice(&form);
+        let crc = crc32c::crc32c(&bytes[4..]);
+        bytes[..4].copy_from_slice(&crc.to_le_bytes());
+        bytes
+    }
+
+    /// A slot, if its checksum fits.
+    fn read(bytes: &[u8; SLOT_BYTES]) -> Option<Self> {
+        let crc = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+        let length = usize::from(u16::from_le_bytes([bytes[4], bytes[5]]));
+        let form = bytes.get(6..6 + length).filter(|_| crc32c::crc32c(&bytes[4..]) == crc && length > 0)?;
+        minicbor::decode(form).ok()
+    }
+}
+
+/// What a slot with these bytes says, and how that is written.
+pub(crate) fn slot_again(bytes: &[u8]) -> Option<Vec<u8>> {
+    Some(Slot::read(bytes.try_into().ok()?)?.bytes().to_vec())
 }
 
 #[cfg(test)]

@@ -212,6 +212,7 @@ fn read_backup(file: &Path) -> Result<(BackupHeader, State), RebuildError> {
         }
     }
     let (header, _) = reader.finish().map_err(wrong)?;
+    state.complete().map_err(BackupError::Row).map_err(wrong)?;
     Ok((header, state))
 }
 

@@ -5,7 +5,7 @@ mod folder;
 mod install;
 mod receive;
 
-pub use file::SnapshotFile;
+pub use file::{SnapshotFile, read_snapshot, write_snapshot};
 pub(crate) use folder::SnapshotFolder;
 pub(crate) use install::{install, remove_other_generations};
 pub use receive::SnapshotReceiver;

@@ -15,6 +15,7 @@ use rocksdb::{ColumnFamily, DB, Direction, IteratorMode};
 use crate::{
     codec::{self, Chain, LogIdForm, VoteForm},
     error::{OpenError, rocks},
+    fail_point::fail_point,
     identity::Identity,
     log::{LogStore, PURGED_KEY, Position, Purged, VOTE_KEY, sizes, walk},
     machine::{
@@ -131,6 +132,7 @@ impl Store {
                 other.manager, other.cluster
             )));
         }
+        fail_point!("identity-write");
         self.db
             .put_cf_opt(column(&self.db, META)?, IDENTITY_KEY, codec::seal(identity), &options::synced())
             .map_err(rocks)
@@ -255,8 +257,11 @@ fn check_format(db: &DB, folder: &Path) -> Result<(), OpenError> {
             known: codec::FORMAT,
         }),
         None => {
-            let meta = column(db, META).map_err(storage)?;
-            db.put_cf_opt(meta, FORMAT_KEY, [codec::FORMAT], &options::synced()).map_err(|error| storage(rocks(error)))
+            let write = || {
+                fail_point!("format-write");
+                db.put_cf_opt(column(db, META)?, FORMAT_KEY, [codec::FORMAT], &options::synced()).map_err(rocks)
+            };
+            write().map_err(storage)
         }
     }
 }
@@ -337,6 +342,7 @@ fn load_state(db: &DB, generation: u32) -> io::Result<Published> {
         let Some(key) = key.strip_prefix(prefix.as_slice()) else { break };
         state.load_row(key, &value).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
     }
+    state.complete().map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
     let promised = get(db, STATE_HASH_KEY)?;
     if promised.is_some_and(|hash| hash != state.hash().to_bytes()) {
         return Err(io::Error::new(

@@ -211,9 +211,9 @@ impl Worker {
     /// One sync for the whole batch, then the mark.
     fn sync(&mut self, batch: &[Job]) -> io::Result<()> {
         let begin = Instant::now();
-        fail_point!("log-sync-before");
+        fail_point!("log-sync");
         (self.flush)()?;
-        fail_point!("log-sync-after");
+        fail_point!("log-synced");
         self.note(begin.elapsed());
         let mut mark = self.mark.mark();
         for job in batch {

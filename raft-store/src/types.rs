@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc};
 
 use minder_state::{DecodeError, Proposal, Reply};
 use minicbor::{CborLen, Decode, Encode};
-use openraft::type_config::alias::{LogIdOf, SnapshotMetaOf, StoredMembershipOf, VoteOf};
+use openraft::type_config::alias::{EntryPayloadOf, LogIdOf, SnapshotMetaOf, StoredMembershipOf, VoteOf};
 
 openraft::declare_raft_types!(
     /// Minder's consensus group.
@@ -19,6 +19,8 @@ openraft::declare_raft_types!(
 pub type Raft = openraft::Raft<TypeConfig, crate::Machine>;
 /// A log entry.
 pub type Entry = openraft::type_config::alias::EntryOf<TypeConfig>;
+/// What an entry says.
+pub type EntryPayload = EntryPayloadOf<TypeConfig>;
 /// Where an entry stands.
 pub type LogId = LogIdOf<TypeConfig>;
 /// Who is voted for, or leads.

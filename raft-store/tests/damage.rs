@@ -26,7 +26,7 @@ const PLACES: u64 = 6;
 /// A folder with something of everything: entries, rows and settings in table files, a snapshot, a purge, a WAL.
 async fn folder(path: &Path, entries: u64) -> Verified {
     let mut opened = open(path).unwrap();
-    opened.store.set_identity(&Identity { cluster: ClusterId::new("c").unwrap(), manager: ManagerId(1) }).unwrap();
+    opened.store.set_identity(&identity()).unwrap();
     opened.log.save_vote(&Vote::new_committed(1, 1)).await.unwrap();
     let before = entries - 20;
     let more: Vec<_> = (before + 1..=entries).map(|index| entry(1, index)).collect();
@@ -44,6 +44,10 @@ async fn folder(path: &Path, entries: u64) -> Verified {
     let crashed = tempfile::tempdir().unwrap();
     copy(path, crashed.path());
     verify(crashed.path()).unwrap()
+}
+
+fn identity() -> Identity {
+    Identity { cluster: ClusterId::new("c").unwrap(), manager: ManagerId(1) }
 }
 
 /// Files below a folder that hold something, by the kind that their name tells.
@@ -67,6 +71,8 @@ async fn begun(folder: &Path, verified: Verified) -> Verified {
     let applied = opened.store.published().revision().0;
     let behind = opened.log.try_get_log_entries(applied + 1..).await.unwrap();
     apply(&mut opened, behind).await;
+    assert_eq!(opened.store.identity().unwrap(), Some(identity()), "it does not know who it is");
+    assert_eq!(opened.log.read_vote().await.unwrap(), Some(Vote::new_committed(1, 1)), "it forgot its vote");
     Verified { state_hash: opened.store.published().state.hash(), ..verified }
 }
 
@@ -141,6 +147,97 @@ async fn whatever_is_damaged_nothing_opens_with_less() {
     // Damage in these cannot be mended from the others, so at least one of each must have been refused.
     for kind in ["sst", "log", "MANIFEST", "mark"] {
         assert!(refused.contains(kind), "no damage of {kind} was noticed");
+    }
+}
+
+/// How a disk damages a file, by chance.
+#[derive(Debug, Clone, Copy)]
+enum Chance {
+    Flip,
+    Cut,
+    Zero,
+    /// Two blocks change places, as misdirected writes leave them.
+    Swap,
+}
+
+impl Chance {
+    const ALL: [Self; 4] = [Self::Flip, Self::Cut, Self::Zero, Self::Swap];
+
+    fn harm(self, rng: &mut fastrand::Rng, bytes: &mut Vec<u8>) {
+        let at = rng.usize(..bytes.len());
+        let block = [64, 512, 4_096][rng.usize(..3)].min(bytes.len());
+        let begin = |rng: &mut fastrand::Rng, length: usize| rng.usize(..length.div_ceil(block)) * block;
+        match self {
+            Self::Flip => bytes[at] ^= 1 << rng.u8(..8),
+            Self::Cut => bytes.truncate(at),
+            Self::Zero => {
+                let from = begin(rng, bytes.len());
+                let to = bytes.len().min(from + block);
+                bytes[from..to].fill(0);
+            }
+            Self::Swap => {
+                let (one, other) = (begin(rng, bytes.len()), begin(rng, bytes.len()));
+                let length = block.min(bytes.len() - one.max(other));
+                for at in 0..length {
+                    bytes.swap(one + at, other + at);
+                }
+            }
+        }
+    }
+}
+
+/// `make drill-storage` tries hundreds of these, each seed others; here it is a few.
+#[tokio::test]
+async fn damage_by_chance_never_opens_with_less() {
+    let number = |name: &str, default| std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default);
+    let (damages, seed) = (number("MINDER_DAMAGES", 64), number("MINDER_SEED", 1));
+    let whole = tempfile::tempdir().unwrap();
+    let expected = folder(whole.path(), 140).await;
+    let mut kinds = BTreeMap::new();
+    files(whole.path(), &mut kinds);
+    let kinds: Vec<(String, Vec<PathBuf>)> = kinds.into_iter().collect();
+    let mut outcomes: BTreeMap<&str, [u64; 3]> = BTreeMap::new();
+    for number in 0..damages {
+        let mut rng = fastrand::Rng::with_seed(seed << 32 | number);
+        // Every kind of file meets every damage before chance repeats one.
+        let (kind, paths) = &kinds[number as usize % kinds.len()];
+        let chance = Chance::ALL[number as usize / kinds.len() % Chance::ALL.len()];
+        let name = paths[rng.usize(..paths.len())].strip_prefix(whole.path()).unwrap();
+        let mut bytes = fs::read(whole.path().join(name)).unwrap();
+        let before = bytes.clone();
+        // Blocks that are alike change places without harm; where all are, one bit is flipped instead.
+        for chance in [chance; 20].into_iter().chain([Chance::Flip]) {
+            if bytes == before {
+                chance.harm(&mut rng, &mut bytes);
+            }
+        }
+        let folder = tempfile::tempdir().unwrap();
+        copy(whole.path(), folder.path());
+        fs::write(folder.path().join(name), &bytes).unwrap();
+        let which = format!("damage {number} of seed {seed}, {chance:?} of {}", name.display());
+        let outcome = match verify(folder.path()) {
+            Ok(found) => {
+                let found = begun(folder.path(), found).await;
+                assert_eq!(found, expected, "{which}: opened as something else");
+                0
+            }
+            Err(error) if error.exit_reason() == ExitReason::Quarantine => 2,
+            Err(error) => {
+                eprintln!("{which}: refused: {error}");
+                1
+            }
+        };
+        outcomes.entry(kind).or_default()[outcome] += 1;
+    }
+    let sum = |at: usize| outcomes.values().map(|counts| counts[at]).sum::<u64>();
+    println!(
+        "damages: {damages} (seed {seed}); {} recovered, {} refused, {} quarantined, 0 opened short",
+        sum(0),
+        sum(1),
+        sum(2)
+    );
+    for (kind, [recovered, refused, quarantined]) in &outcomes {
+        println!("  {kind:<10} {recovered:>4} recovered {refused:>4} refused {quarantined:>4} quarantined");
     }
 }
 

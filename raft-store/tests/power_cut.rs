@@ -19,14 +19,22 @@ use std::{
 };
 
 use common::{append, apply, copy, entry, open, wal};
-use minder_raft_store::{OpenError, Vote};
-use openraft::{RaftLogReader, storage::RaftLogStorage};
+use minder_raft_store::{LogId, OpenError, Opened, Vote};
+use openraft::{
+    RaftLogReader, RaftSnapshotBuilder,
+    storage::{RaftLogStorage, RaftStateMachine},
+};
 
 /// Set in the process that writes: the folder to write to.
 const WRITER_FOLDER: &str = "MINDER_TEST_WRITER_FOLDER";
-/// `EXT4_IOC_SHUTDOWN`, _IOR('X', 125, u32), and its mode "do not flush the journal" (linux/fs/ext4/ext4.h).
+/// `EXT4_IOC_SHUTDOWN`, _IOR('X', 125, u32), and its modes "flush the journal" and "do not" (linux/fs/ext4/ext4.h). The one
+/// leaves names without content behind, the other not even the names.
 const EXT4_IOC_SHUTDOWN: libc::c_ulong = 0x8004_587d;
-const NO_LOG_FLUSH: u32 = 2;
+const MODES: [u32; 2] = [2, 1];
+/// After so many cuts a folder begins anew, so that the last ones are as quick as the first.
+const CUTS_PER_FOLDER: u64 = 40;
+/// Entries that a purge leaves.
+const KEPT: u64 = 25;
 
 /// Not a test of its own: the process that the others start. Writes and says each acknowledged index until it is ended.
 #[test]
@@ -58,7 +66,14 @@ async fn write_for_ever(folder: &Path) {
             out.flush().unwrap();
             apply(&mut opened, batch).await;
         }
+        opened.machine.get_snapshot_builder().await.build_snapshot().await.unwrap();
+        let upto = log_id_at(&mut opened, index - KEPT).await;
+        opened.log.purge(upto).await.unwrap();
     }
+}
+
+async fn log_id_at(opened: &mut Opened, index: u64) -> LogId {
+    opened.log.try_get_log_entries(index..=index).await.unwrap()[0].log_id
 }
 
 /// What the writer said last.
@@ -134,9 +149,8 @@ impl LoopDisk {
         mounted.is_ok_and(|status| status.success())
     }
 
-    fn shut_down(&self) {
+    fn shut_down(&self, mode: u32) {
         let root = fs::File::open(self.mount_point()).unwrap();
-        let mode = NO_LOG_FLUSH;
         // SAFETY: the ioctl reads one u32 behind the pointer, which lives until it returns.
         let done = unsafe { libc::ioctl(root.as_raw_fd(), EXT4_IOC_SHUTDOWN, &raw const mode) };
         assert_eq!(done, 0, "{}", std::io::Error::last_os_error());
@@ -216,14 +230,21 @@ fn nothing_acknowledged_is_lost_when_the_power_goes() {
     };
     // Kept from rotting where the real thing works.
     cut_copies(2);
+    let seed: u64 = std::env::var("MINDER_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(1);
     let mut said = Said::default();
+    let (mut entries, mut votes) = (0, 0);
     for cut in 0..cuts {
         let folder = disk.mount_point().join("data");
+        if cut % CUTS_PER_FOLDER == 0 {
+            (entries, votes) = (entries + said.entry, votes + said.vote);
+            said = Said::default();
+            let _ = fs::remove_dir_all(&folder);
+        }
         let writer = start_writer(&folder);
-        std::thread::sleep(random_pause(cut));
+        std::thread::sleep(random_pause(seed.wrapping_mul(1_000_003).wrapping_add(cut)));
         let mut child = writer.child;
         stop(&child);
-        disk.shut_down();
+        disk.shut_down(MODES[cut as usize % 2]);
         signal(&child, libc::SIGKILL);
         child.wait().unwrap();
         let heard = writer.said.join().unwrap();
@@ -232,10 +253,11 @@ fn nothing_acknowledged_is_lost_when_the_power_goes() {
         assert!(disk.mount());
         check(&folder, &said, cut);
     }
-    assert!(said.entry > 0, "the writer never got to write");
-    eprintln!(
-        "power cut: {cuts} cuts of an ext4, {} entries and {} votes acknowledged, none lost",
-        said.entry, said.vote
+    (entries, votes) = (entries + said.entry, votes + said.vote);
+    assert!(entries > 0, "the writer never got to write");
+    println!(
+        "power cuts: {cuts} of an ext4 (seed {seed}), {entries} entries and {votes} votes acknowledged; {cuts} recovered, \
+         0 refused, 0 quarantined, 0 opened short"
     );
 }
 

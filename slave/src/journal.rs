@@ -149,8 +149,9 @@ fn mark(at: u64) -> Vec<u8> {
     mark
 }
 
-/// The whole frames and where they end. An error is where damage begins that no crash explains.
-fn parse(content: &[u8]) -> Result<(Vec<Vec<u8>>, usize), usize> {
+/// The whole frames of a file's content and where they end. Any bytes give frames or an error, which is where damage
+/// begins that no crash explains.
+pub fn parse(content: &[u8]) -> Result<(Vec<Vec<u8>>, usize), usize> {
     if !content.starts_with(HEADER) {
         return Err(0);
     }

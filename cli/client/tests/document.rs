@@ -197,6 +197,23 @@ fn files_directories_and_their_limits() {
     assert!(said("empty").contains("holds no document"), "{}", said("empty"));
 }
 
+/// What is shown of a spec in a document is a document of that spec: `get -o yaml` can be applied again.
+#[test]
+fn what_is_written_out_is_read_as_the_same() {
+    for text in [
+        r#"{"processInfos":[{"processName":"app","restartCountLimit":10}]}"#,
+        r#"{"name": "app", "command": "x", "restart": {"window": "forever", "slow_retry": "never"}}"#,
+        r#"{"name": "app", "command": "x", "restart": {"slow_retry": null}}"#,
+        r#"{"name": "app", "command": "x"}"#,
+    ] {
+        let specs = document::parse("a.json", text).unwrap();
+        let yaml = serde_yaml_ng::to_string(&specs).unwrap();
+        assert_eq!(document::parse("a.yaml", &yaml).unwrap(), specs, "{text}:\n{yaml}");
+        let json = serde_json::to_string(&specs).unwrap();
+        assert_eq!(document::parse("b.json", &json).unwrap(), specs, "{text}:\n{json}");
+    }
+}
+
 #[test]
 fn every_complaint_is_given_at_once() {
     let said = complaint("a.yaml", "name: a\ncommand: x\ninstances: 0\nnice: 99\numask: '9'\n");

@@ -106,6 +106,7 @@ fn read(file: &Path) -> Result<(BackupHeader, State, u64), Failure> {
         }
     }
     let (header, rows) = reader.finish().map_err(wrong)?;
+    state.complete().map_err(BackupError::Row).map_err(wrong)?;
     Ok((header, state, rows))
 }
 

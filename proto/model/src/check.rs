@@ -2,6 +2,7 @@
 
 mod field_error;
 mod files;
+mod groups;
 mod order;
 
 use alloc::{collections::BTreeMap, format, string::String, vec::Vec};

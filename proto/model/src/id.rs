@@ -3,7 +3,7 @@
 use alloc::{format, string::String};
 use core::fmt;
 
-use minicbor::{CborLen, Decode, Encode};
+use minicbor::{CborLen, Decode, Decoder, Encode};
 use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
 
@@ -41,7 +41,7 @@ fn check_name(what: &str, text: &str, bytes_max: usize) -> Result<(), IdError> {
 
 /// How a name is stored: as text.
 mod text {
-    use minicbor::{CborLen, Decoder, Encoder};
+    use minicbor::{CborLen, Encoder};
     use smol_str::SmolStr;
 
     pub fn encode<C, W: minicbor::encode::Write>(
@@ -50,10 +50,6 @@ mod text {
         _: &mut C,
     ) -> Result<(), minicbor::encode::Error<W::Error>> {
         encoder.str(text)?.ok()
-    }
-
-    pub fn decode<C>(decoder: &mut Decoder<'_>, _: &mut C) -> Result<SmolStr, minicbor::decode::Error> {
-        Ok(SmolStr::new(decoder.str()?))
     }
 
     pub fn cbor_len<C>(text: &SmolStr, context: &mut C) -> usize {
@@ -66,10 +62,10 @@ mod text {
 macro_rules! name_type {
     ($(#[$doc:meta])* $name:ident, $what:literal, $max:expr) => {
         $(#[$doc])*
-        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode, CborLen, Serialize, Deserialize)]
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, CborLen, Serialize, Deserialize)]
         #[cbor(transparent)]
         #[serde(try_from = "String", into = "String")]
-        pub struct $name(#[cbor(n(0), with = "text")] SmolStr);
+        pub struct $name(#[cbor(n(0), encode_with = "text::encode", cbor_len = "text::cbor_len")] SmolStr);
 
         impl $name {
             /// Checks and wraps a name: ASCII letters, digits, `.`, `_`, `-`, starting with a letter, digit or `_`.
@@ -82,6 +78,15 @@ macro_rules! name_type {
             /// The name as text.
             pub fn as_str(&self) -> &str {
                 &self.0
+            }
+        }
+
+        // Names become folders and cgroups, so that bytes from a disk or a peer are checked as users' words are.
+        impl<'b, C> Decode<'b, C> for $name {
+            fn decode(decoder: &mut Decoder<'b>, _: &mut C) -> Result<Self, minicbor::decode::Error> {
+                let text = decoder.str()?;
+                check_name($what, text, $max).map_err(minicbor::decode::Error::message)?;
+                Ok(Self(SmolStr::new(text)))
             }
         }
 
@@ -181,8 +186,15 @@ pub struct InstanceKey {
     #[n(0)]
     pub process: ProcessName,
     /// Which of the host's instances of that process, from 1.
-    #[n(1)]
+    #[cbor(n(1), decode_with = "from_one")]
     pub index: u32,
+}
+
+fn from_one<C>(decoder: &mut Decoder<'_>, _: &mut C) -> Result<u32, minicbor::decode::Error> {
+    match decoder.u32()? {
+        0 => Err(minicbor::decode::Error::message("instances are numbered from 1")),
+        index => Ok(index),
+    }
 }
 
 impl InstanceKey {
@@ -250,6 +262,18 @@ mod tests {
         }
         assert!(ProcessName::new("x".repeat(NAME_BYTES_MAX)).is_ok());
         assert!(ProcessName::new("x".repeat(NAME_BYTES_MAX + 1)).is_err());
+    }
+
+    #[test]
+    fn bytes_are_held_to_the_same_rules_as_words() {
+        let stored = |text: &str| minicbor::decode::<ProcessName>(&crate::encode(&String::from(text)));
+        assert_eq!(stored("app").unwrap(), ProcessName::new("app").unwrap());
+        for text in ["", "../../etc", "a/b", "a b"] {
+            assert!(stored(text).is_err(), "{text:?}");
+        }
+        let key = |index| minicbor::decode::<InstanceKey>(&crate::encode(&(String::from("app"), index)));
+        assert_eq!(key(1_u32).unwrap(), InstanceKey::parse("app").unwrap());
+        assert!(key(0).is_err());
     }
 
     #[test]

@@ -3,13 +3,20 @@
 use alloc::{format, string::String};
 use core::fmt;
 
-use minicbor::{CborLen, Decode, Encode};
+use minicbor::{CborLen, Decode, Decoder, Encode};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// A signal number, 1 to 64.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode, CborLen)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, CborLen)]
 #[cbor(transparent)]
 pub struct Signal(#[n(0)] u8);
+
+impl<'b, C> Decode<'b, C> for Signal {
+    fn decode(decoder: &mut Decoder<'b>, _: &mut C) -> Result<Self, minicbor::decode::Error> {
+        let number = decoder.u8()?;
+        Self::from_number(number.into()).ok_or_else(|| minicbor::decode::Error::message("a signal that is none"))
+    }
+}
 
 const NAMES: [(&str, u8); 31] = [
     ("HUP", 1),
@@ -111,5 +118,19 @@ impl<'de> Deserialize<'de> for Signal {
             }
         }
         deserializer.deserialize_any(Visitor)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_held_to_the_same_rules_as_words() {
+        let stored = |number: u8| minicbor::decode::<Signal>(&crate::encode(&number)).ok();
+        for number in [1, 9, 64] {
+            assert_eq!(stored(number), Signal::from_number(number.into()));
+        }
+        assert_eq!([stored(0), stored(65), stored(255)], [None; 3]);
     }
 }

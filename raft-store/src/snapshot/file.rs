@@ -16,7 +16,7 @@ use minder_state::{State, StateHash};
 use minicbor::{CborLen, Decode, Encode, bytes::ByteArray};
 use sha2::{Digest, Sha256};
 
-use crate::{codec, error::CodecError, types::SnapshotMeta};
+use crate::{codec, error::CodecError, fail_point::fail_point, types::SnapshotMeta};
 
 const MAGIC: &[u8; 8] = b"MNDRSNP1";
 /// Rows are gathered to about this size, so that a damaged block is found before much is believed.
@@ -89,7 +89,18 @@ impl SnapshotFile {
 
 /// Writes a snapshot to `path` and syncs it.
 pub(crate) fn write(path: &Path, state: &State, meta: &SnapshotMeta) -> io::Result<()> {
-    let mut out = Hashing { inner: BufWriter::new(File::create(path)?), hasher: Sha256::new() };
+    fail_point!("snapshot-create");
+    let mut out = BufWriter::new(File::create(path)?);
+    fail_point!("snapshot-write");
+    write_snapshot(&mut out, state, meta)?;
+    let file = out.into_inner().map_err(|error| error.into_error())?;
+    fail_point!("snapshot-sync");
+    file.sync_all()
+}
+
+/// Writes a snapshot of this state, which covers what `meta` says.
+pub fn write_snapshot(out: impl Write, state: &State, meta: &SnapshotMeta) -> io::Result<()> {
+    let mut out = Hashing { inner: out, hasher: Sha256::new() };
     out.write_all(MAGIC)?;
     let meta = codec::encode_snapshot_meta(meta);
     out.write_all(&(meta.len() as u32).to_le_bytes())?;
@@ -114,8 +125,7 @@ pub(crate) fn write(path: &Path, state: &State, meta: &SnapshotMeta) -> io::Resu
     let sha256: [u8; 32] = hasher.finalize().into();
     let trailer = codec::seal(&Trailer { rows, state_hash: state.hash().to_bytes().into(), sha256: sha256.into() });
     inner.write_all(&(trailer.len() as u32).to_le_bytes())?;
-    inner.write_all(&trailer)?;
-    inner.into_inner().map_err(|error| error.into_error())?.sync_all()
+    inner.write_all(&trailer)
 }
 
 fn write_frame(out: &mut impl Write, frame: &mut Vec<u8>) -> io::Result<()> {
@@ -126,9 +136,15 @@ fn write_frame(out: &mut impl Write, frame: &mut Vec<u8>) -> io::Result<()> {
     Ok(())
 }
 
-/// Reads and checks a whole file: frames, row count, digest of the file, hash of the state.
+/// Reads and checks a whole file.
 pub(crate) fn read(path: &Path) -> io::Result<(SnapshotMeta, State)> {
-    let mut input = HashingReader { inner: BufReader::new(File::open(path)?), hasher: Sha256::new() };
+    read_snapshot(BufReader::new(File::open(path)?))
+}
+
+/// Reads and checks a whole snapshot: frames, row count, digest of all of it, hash of the state. Any bytes give a state
+/// or an error, which is `InvalidData` where the bytes are wrong.
+pub fn read_snapshot(from: impl Read) -> io::Result<(SnapshotMeta, State)> {
+    let mut input = HashingReader { inner: from, hasher: Sha256::new() };
     let mut magic = [0; 8];
     exact(&mut input, &mut magic)?;
     if magic != *MAGIC {
@@ -159,6 +175,7 @@ pub(crate) fn read(path: &Path) -> io::Result<(SnapshotMeta, State)> {
     if !whole {
         return Err(CodecError::Checksum { what: WHAT }.into());
     }
+    state.complete().map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
     Ok((meta, state))
 }
 

@@ -79,8 +79,11 @@ impl SnapshotFolder {
             None => "00000000000000000000-empty.snapshot".to_owned(),
         };
         let path = self.path.join(name);
+        fail_point!("snapshot-finish");
         fs::File::open(spool)?.sync_all()?;
+        fail_point!("snapshot-rename");
         fs::rename(spool, &path)?;
+        fail_point!("snapshot-folder-sync");
         fs::File::open(&self.path)?.sync_all()?;
         fail_point!("snapshot-renamed");
         whole.moved_to(path)
@@ -107,6 +110,9 @@ impl SnapshotFolder {
     fn prune(&self) -> io::Result<()> {
         let mut files = list(&self.path, "snapshot")?;
         files.truncate(files.len().saturating_sub(KEPT));
+        if !files.is_empty() {
+            fail_point!("snapshot-prune");
+        }
         files.into_iter().try_for_each(fs::remove_file)
     }
 }

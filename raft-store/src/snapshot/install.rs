@@ -24,6 +24,7 @@ const BATCH_BYTES: usize = 4 * 1024 * 1024;
 pub(crate) fn install(db: &DB, generation: u32, meta: &SnapshotMeta, snapshot: &SnapshotFile) -> io::Result<Published> {
     let (_, state) = file::read(snapshot.path())?;
     let next = generation + 1;
+    fail_point!("install-rows-write");
     let rows = column(db, ROWS)?;
     let mut batch = WriteBatch::default();
     for (key, value) in state.rows() {
@@ -42,6 +43,7 @@ pub(crate) fn install(db: &DB, generation: u32, meta: &SnapshotMeta, snapshot: &
     }
     switch.put_cf(meta_column, MEMBERSHIP_KEY, codec::encode_membership(&meta.last_membership));
     switch.put_cf(meta_column, STATE_HASH_KEY, state.hash().to_bytes());
+    fail_point!("install-switch");
     db.write_opt(switch, &options::synced()).map_err(rocks)?;
     fail_point!("install-switched");
     remove_other_generations(db, next)?;

@@ -8,6 +8,7 @@ use std::{
 };
 
 use super::{file::SnapshotFile, folder::SnapshotFolder};
+use crate::fail_point::fail_point;
 
 /// Spools pieces to a file. What is not finished is removed when dropped.
 #[derive(Debug)]
@@ -20,12 +21,14 @@ pub struct SnapshotReceiver {
 impl SnapshotReceiver {
     pub(crate) fn new(folder: Arc<SnapshotFolder>) -> io::Result<Self> {
         let spool = folder.spool();
+        fail_point!("receive-create");
         let file = File::create(&spool)?;
         Ok(Self { folder, spool, file })
     }
 
     /// Adds the next piece.
     pub fn write(&mut self, piece: &[u8]) -> io::Result<()> {
+        fail_point!("receive-write");
         self.file.write_all(piece)
     }
 

@@ -32,6 +32,12 @@ impl Requests {
         self.by_id.get(request).map(|answer| &answer.record)
     }
 
+    /// Whether there is an answer that was given at this revision.
+    pub(crate) fn has_at(&self, revision: Revision) -> bool {
+        let requests = self.order.get(&(revision.0 / STRETCH_REVISIONS));
+        requests.is_some_and(|requests| requests.contains_key(&revision))
+    }
+
     /// Takes in an answer given at this revision.
     pub(crate) fn insert(&mut self, request: RequestId, revision: Revision, answer: Hashed<[u8]>) {
         let stretch = revision.0 / STRETCH_REVISIONS;

@@ -85,8 +85,10 @@ impl Key {
                 match (parts.next(), parts.next(), parts.next()) {
                     (Some(host_part), Some(process_part), Some(index)) => {
                         let index = index.try_into().map_err(|_| wrong("an instance number that is not 4 bytes"))?;
-                        let key = InstanceKey::new(process(process_part)?, u32::from_be_bytes(index));
-                        Ok(Self::Item(host(host_part)?, key))
+                        match u32::from_be_bytes(index) {
+                            0 => Err(wrong("an instance 0, they are numbered from 1")),
+                            index => Ok(Self::Item(host(host_part)?, InstanceKey::new(process(process_part)?, index))),
+                        }
                     }
                     _ => Err(wrong("an instance key without its parts")),
                 }

@@ -164,8 +164,8 @@ impl State {
             self.hosts.iter().map(|(host, record)| (Key::Host(host.clone()).to_bytes(), encode(record.as_ref())));
         let processes =
             self.processes().map(|(process, record)| (Key::Process(process.clone()).to_bytes(), encode(record)));
-        let run_specs =
-            self.run_specs.iter().map(|(digest, stored)| (Key::RunSpec(*digest).to_bytes(), stored.bytes.to_vec()));
+        let run_specs = self.run_specs.iter().filter(|(_, stored)| !stored.bytes.is_empty());
+        let run_specs = run_specs.map(|(digest, stored)| (Key::RunSpec(*digest).to_bytes(), stored.bytes.to_vec()));
         let items = self.slices.iter().flat_map(|(host, slice)| {
             let row =
                 |(key, item): (&InstanceKey, &Item)| (Key::Item(host.clone(), key.clone()).to_bytes(), encode(item));
@@ -178,14 +178,23 @@ impl State {
         cluster.chain(hosts).chain(processes).chain(run_specs).chain(items).chain(slices).chain(requests)
     }
 
-    /// Adds one stored row. Rows may come in any order; a row that is there already is an error.
+    /// Adds one stored row. Rows may come in any order; a row that is there already is an error. A row that is refused
+    /// leaves the state as it was.
     pub fn load_row(&mut self, key_bytes: &[u8], value: &[u8]) -> Result<(), RowError> {
         let hash = RowHash::of(key_bytes, value);
-        match Key::from_bytes(key_bytes)? {
+        let key = Key::from_bytes(key_bytes)?;
+        if self.has(&key) {
+            return Err(RowError::new(key_bytes, "is there twice"));
+        }
+        match key {
             Key::Cluster => self.cluster = Some(decode(key_bytes, value)?),
             Key::Host(host) => self.hosts.insert_mut(host, Arc::new(decode(key_bytes, value)?)),
             Key::Process(process) => {
-                self.processes.insert_mut(process, Hashed { record: Arc::new(decode(key_bytes, value)?), hash });
+                let record: ProcessRecord = decode(key_bytes, value)?;
+                if record.spec.name != process {
+                    return Err(RowError::new(key_bytes, "the spec of another process"));
+                }
+                self.processes.insert_mut(process, Hashed { record: Arc::new(record), hash });
             }
             Key::RunSpec(digest) => {
                 if Digest::of(value) != digest {
@@ -206,11 +215,35 @@ impl State {
             }
             Key::Request(request) => {
                 let reply: Reply = decode(key_bytes, value)?;
+                if self.requests.has_at(reply.revision) {
+                    return Err(RowError::new(key_bytes, "a second answer at one revision"));
+                }
                 self.requests.insert(request, reply.revision, Hashed { record: value.into(), hash });
             }
         }
         self.hash.add(hash);
         Ok(())
+    }
+
+    /// Says what is missing when all rows have been loaded: every instance needs the run spec that it addresses.
+    pub fn complete(&self) -> Result<(), RowError> {
+        match self.run_specs.iter().find(|(_, stored)| stored.bytes.is_empty()) {
+            Some((digest, _)) => Err(RowError::new(&Key::RunSpec(*digest).to_bytes(), "is missing, instances need it")),
+            None => Ok(()),
+        }
+    }
+
+    fn has(&self, key: &Key) -> bool {
+        match key {
+            Key::Cluster => self.cluster.is_some(),
+            Key::Host(host) => self.hosts.contains_key(host),
+            Key::Process(process) => self.processes.contains_key(process),
+            // One that is only counted has no bytes yet.
+            Key::RunSpec(digest) => self.run_specs.get(digest).is_some_and(|stored| !stored.bytes.is_empty()),
+            Key::Item(host, key) => self.item(host, key).is_some(),
+            Key::Slice(host) => self.slices.get(host).is_some_and(|slice| slice.revision > Revision::ZERO),
+            Key::Request(request) => self.requests.get(request).is_some(),
+        }
     }
 
     pub(crate) fn edit_slice(&mut self, host: &HostName, edit: impl FnOnce(&mut Slice)) {

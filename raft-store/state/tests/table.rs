@@ -332,3 +332,33 @@ proptest! {
         prop_assert_eq!(Proposal::from_bytes(&proposal.to_bytes()).unwrap(), proposal);
     }
 }
+
+#[test]
+fn rows_that_contradict_each_other_are_refused_and_change_nothing() {
+    let mut table = Table::default();
+    table.write(Command::CreateCluster(ClusterId::new("c").unwrap()));
+    table.write(register("h1", &[]));
+    table.write(Command::apply([spec("a", &["h1"])]));
+    let rows: Vec<_> = table.state.rows().collect();
+    let mut state = State::default();
+    rows.iter().for_each(|(key, value)| state.load_row(key, value).unwrap());
+    let hash = state.hash();
+    for (key, value) in &rows {
+        assert!(state.load_row(key, value).unwrap_err().to_string().contains("twice"), "{key:?}");
+    }
+    // A process under another's name, an instance 0, a second answer at one revision.
+    let of = |tag: u8| rows.iter().find(|(key, _)| key[0] == tag).unwrap().clone();
+    let (mut item, same_item) = of(5);
+    let last = item.len() - 1;
+    item[last] = 0;
+    let request = [&[7][..], b"another"].concat();
+    for (key, value) in [([&[3][..], b"other"].concat(), of(3).1), (item, same_item), (request, of(7).1)] {
+        assert!(state.load_row(&key, &value).is_err(), "{key:?}");
+    }
+    assert_eq!((state.hash(), state.rows().collect::<Vec<_>>()), (hash, rows.clone()));
+    assert!(state.complete().is_ok());
+    let mut without = State::default();
+    rows.iter().filter(|(key, _)| key[0] != 4).for_each(|(key, value)| without.load_row(key, value).unwrap());
+    assert!(without.complete().unwrap_err().to_string().contains("instances need it"));
+    assert!(without.rows().all(|(key, _)| key[0] != 4), "a run spec that is not there is a row");
+}

@@ -47,7 +47,8 @@ impl Output {
         out.0
     }
 
-    fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+    /// Reads the file's content; any bytes give output or a word on what is wrong.
+    pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
         let mut input = Reader(bytes);
         if input.u16()? != VERSION {
             return Err(Malformed("an output file of another version"));

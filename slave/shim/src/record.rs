@@ -2,7 +2,12 @@
 //! written in turn into a file whose blocks were made beforehand, so that neither a torn write nor a full disk costs
 //! an exit code.
 
-use std::{fs::File, io, os::unix::fs::FileExt, path::Path};
+use std::{
+    fs::File,
+    io::{self, Read},
+    os::unix::fs::FileExt,
+    path::Path,
+};
 
 use crate::bytes::{Malformed, Reader, Writer, checksum};
 
@@ -143,7 +148,8 @@ pub struct Record {
 }
 
 impl Record {
-    pub(crate) fn encode(&self) -> Vec<u8> {
+    /// The record in its frozen form.
+    pub fn encode(&self) -> Vec<u8> {
         let mut out = Writer::default();
         out.u16(VERSION);
         out.u64(self.sequence);
@@ -177,7 +183,8 @@ impl Record {
         out.0
     }
 
-    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+    /// Reads the frozen form; any bytes give a record or a word on what is wrong.
+    pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
         let mut input = Reader(bytes);
         if input.u16()? != VERSION {
             return Err(Malformed("a record of another version"));
@@ -241,15 +248,19 @@ pub fn read(path: &Path) -> io::Result<Option<Record>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
     };
-    let slots = [0, 1].map(|number| read_slot(&file, number));
-    Ok(slots.into_iter().flatten().max_by_key(|record| record.sequence))
+    let mut content = Vec::new();
+    file.take(2 * SLOT_BYTES as u64).read_to_end(&mut content)?;
+    Ok(newest(&content))
 }
 
-fn read_slot(file: &File, number: u64) -> Option<Record> {
-    let mut slot = [0; SLOT_BYTES];
-    file.read_exact_at(&mut slot, number * SLOT_BYTES as u64).ok()?;
+/// The newest whole record in a file's content; any bytes give one or none.
+pub fn newest(content: &[u8]) -> Option<Record> {
+    content.chunks_exact(SLOT_BYTES).take(2).filter_map(read_slot).max_by_key(|record| record.sequence)
+}
+
+fn read_slot(slot: &[u8]) -> Option<Record> {
     let (sum, rest) = slot.split_first_chunk::<8>()?;
-    let length = usize::from(u16::from_le_bytes([rest[0], rest[1]]));
+    let length = usize::from(u16::from_le_bytes([*rest.first()?, *rest.get(1)?]));
     let content = rest.get(2..2 + length)?;
     (checksum(rest) == u64::from_le_bytes(*sum)).then(|| Record::decode(content).ok()).flatten()
 }

@@ -1,6 +1,6 @@
 //! From text to specs: which language, which shape, and where it went wrong.
 
-use std::io::Read;
+use std::{cell::Cell, io::Read};
 
 use minder_model::Spec;
 use serde::{Deserialize, de::DeserializeOwned};
@@ -198,9 +198,8 @@ fn toml(text: &Text) -> Result<Vec<(String, Spec)>, Complaint> {
 
 struct Yaml<'a> {
     file: &'a str,
-    text: &'a str,
-    /// Which of the documents in the file.
-    at: usize,
+    /// One of the documents in the file. It is read once.
+    source: Cell<Option<serde_yaml_ng::Deserializer<'a>>>,
 }
 
 impl Yaml<'_> {
@@ -223,7 +222,7 @@ impl Yaml<'_> {
 
 impl Reader for Yaml<'_> {
     fn read<T: DeserializeOwned>(&self) -> Result<T, Complaint> {
-        match serde_yaml_ng::Deserializer::from_str(self.text).nth(self.at) {
+        match self.source.take() {
             None => Err(Complaint::new(self.file, None, "", "is empty; declare at least one process")),
             Some(source) => serde_path_to_error::deserialize(source)
                 .map_err(|error| self.complaint(error.inner(), &path_of(error.path()))),
@@ -234,9 +233,12 @@ impl Reader for Yaml<'_> {
 fn yaml(text: &Text) -> Result<Vec<(String, Spec)>, Complaint> {
     use serde_yaml_ng::Value;
     let mut found = Vec::new();
+    // Each is read twice, for its shape and for what is in it. Both go forward together, for going back to the document of
+    // a number reads all before it.
+    let mut again = serde_yaml_ng::Deserializer::from_str(&text.text);
     // A document with bad syntax is handed out again and again, so the first error must end this.
     for (at, source) in serde_yaml_ng::Deserializer::from_str(&text.text).enumerate() {
-        let reader = Yaml { file: &text.name, text: &text.text, at };
+        let reader = Yaml { file: &text.name, source: Cell::new(again.next()) };
         let value: Value = serde_path_to_error::deserialize(source)
             .map_err(|error| reader.complaint(error.inner(), &path_of(error.path())))?;
         if value.is_null() {

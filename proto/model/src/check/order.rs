@@ -8,7 +8,7 @@ use alloc::{
     vec::Vec,
 };
 
-use super::{Check, FieldError};
+use super::{Check, FieldError, groups::groups};
 use crate::{id::ProcessName, limits::ORDER_NAMES_MAX, spec::Spec};
 
 /// Names of one ring that a message shows.
@@ -36,11 +36,19 @@ pub fn check_order<'a>(
     let by_name: BTreeMap<&ProcessName, &Spec> = specs.iter().map(|spec| (&spec.name, spec)).collect();
     let spec_of = |name: &ProcessName| by_name.get(name).copied().or_else(|| there(name));
     let before = |name: &ProcessName| spec_of(name).into_iter().flat_map(Spec::comes_after).collect();
+    let groups = groups(specs.iter().map(|spec| &spec.name), before);
     let mut told: BTreeSet<&ProcessName> = BTreeSet::new();
     let mut found = Vec::new();
     for (at, spec) in specs.iter().enumerate() {
+        if told.contains(&spec.name) {
+            continue;
+        }
+        let Some(group) = groups.get(&spec.name) else { continue };
         // One that waits for itself has been told so.
-        let Some(ring) = ring(&spec.name, before).filter(|ring| ring.len() > 1) else { continue };
+        let within = |name: &ProcessName| -> Vec<&ProcessName> {
+            before(name).into_iter().filter(|next| *next != name && groups.get(next) == Some(group)).collect()
+        };
+        let Some(ring) = ring(&spec.name, within) else { continue };
         if !ring.iter().any(|name| told.contains(name)) {
             let place = |names: &[ProcessName]| names.iter().position(|name| Some(name) == ring.get(1).copied());
             let path = match (place(&spec.after), place(&spec.requires)) {

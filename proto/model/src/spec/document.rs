@@ -66,16 +66,35 @@ pub(crate) fn text_values<'de, D: Deserializer<'de>>(deserializer: D) -> Result<
 
 /// A window that may be `"forever"`.
 pub(crate) fn forever_or_duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Millis>, D::Error> {
+    duration_or("forever", deserializer)
+}
+
+pub(crate) fn forever_or_text<S: Serializer>(window: &Option<Millis>, serializer: S) -> Result<S::Ok, S::Error> {
+    text_or("forever", window, serializer)
+}
+
+/// A wait that may be `"never"` over.
+pub(crate) fn never_or_duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Millis>, D::Error> {
+    duration_or("never", deserializer)
+}
+
+pub(crate) fn never_or_text<S: Serializer>(wait: &Option<Millis>, serializer: S) -> Result<S::Ok, S::Error> {
+    text_or("never", wait, serializer)
+}
+
+fn duration_or<'de, D: Deserializer<'de>>(none: &str, deserializer: D) -> Result<Option<Millis>, D::Error> {
     match Option::<Scalar>::deserialize(deserializer)?.map(Scalar::text).as_deref() {
-        None | Some("forever") => Ok(None),
+        None => Ok(None),
+        Some(text) if text == none => Ok(None),
         Some(text) => Millis::parse(text).map(Some).map_err(de::Error::custom),
     }
 }
 
-pub(crate) fn forever_or_text<S: Serializer>(window: &Option<Millis>, serializer: S) -> Result<S::Ok, S::Error> {
-    match window {
-        None => serializer.serialize_str("forever"),
-        Some(window) => serializer.collect_str(window),
+/// Absent in a document is the default, so that none must be a word.
+fn text_or<S: Serializer>(none: &str, value: &Option<Millis>, serializer: S) -> Result<S::Ok, S::Error> {
+    match value {
+        None => serializer.serialize_str(none),
+        Some(value) => serializer.collect_str(value),
     }
 }
 

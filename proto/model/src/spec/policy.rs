@@ -6,7 +6,7 @@ use alloc::{string::String, vec::Vec};
 use minicbor::{CborLen, Decode, Encode};
 use serde::{Deserialize, Serialize};
 
-use super::document::{factor, forever_or_duration, forever_or_text};
+use super::document::{factor, forever_or_duration, forever_or_text, never_or_duration, never_or_text};
 use crate::{duration::Millis, signal::Signal, size::Bytes};
 
 /// When a process that ended by itself is started again.
@@ -67,7 +67,7 @@ pub struct Restart {
     pub fatal_exit_codes: Vec<u8>,
     /// After the limit: one try each time this has passed; absent means no further try.
     #[n(10)]
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "never_or_duration", serialize_with = "never_or_text")]
     pub slow_retry: Option<Millis>,
 }
 
