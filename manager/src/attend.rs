@@ -10,7 +10,7 @@ use futures::{FutureExt, future::BoxFuture};
 use minder_fleet::{Effect, Event, Hello, Reported, Session};
 use minder_model::{BootId, ClusterId, Digest, HISTORY_SAMPLES, HostName, InstanceKey, RequestId, Revision};
 use minder_proto::{convert, v1};
-use minder_state::{Command, Expect, Outcome, Proposal};
+use minder_state::{Command, Expect, HostRecord, Outcome, Proposal};
 use tokio::{
     sync::{Notify, OwnedSemaphorePermit, mpsc},
     time::Instant,
@@ -244,8 +244,7 @@ impl Attendance {
             return self.refuse(problem).await;
         }
         let host = introduced.host.clone();
-        let (state, _) = self.core.node.snapshot_state();
-        if let Err(problem) = self.register(&state, &host, &hello).await {
+        if let Err(problem) = self.register(&host, &hello).await {
             return self.refuse(problem).await;
         }
         let handle = SessionHandle {
@@ -288,10 +287,9 @@ impl Attendance {
     }
 
     /// Writes the host into the table if it is new or changed; a slave that only comes back writes nothing.
-    async fn register(&self, state: &minder_state::State, host: &HostName, hello: &v1::Hello) -> Result<(), String> {
-        let known =
-            state.host(host).is_some_and(|record| record.address == hello.address && record.own_labels == hello.labels);
-        if known {
+    async fn register(&self, host: &HostName, hello: &v1::Hello) -> Result<(), String> {
+        let same = |record: &HostRecord| record.address == hello.address && record.own_labels == hello.labels;
+        if self.core.node.look(|state| state.host(host).is_some_and(same)) {
             return Ok(());
         }
         let request = RequestId::new(uuid::Uuid::now_v7().to_string()).map_err(|error| error.to_string())?;
@@ -393,12 +391,9 @@ impl Attendance {
                     *confirming = Some(async move { (nonce, node.confirm().await) }.boxed());
                 }
                 Effect::Send { nonce, delta, run_specs } => {
-                    let (state, _) = self.core.node.snapshot_state();
-                    let message = v1::Assignment {
-                        nonce,
-                        delta: encode_delta(&delta),
-                        run_specs: bounded_run_specs(&state, run_specs).next().unwrap_or_default(),
-                    };
+                    let known = self.core.node.look(|state| bounded_run_specs(state, run_specs).next());
+                    let message =
+                        v1::Assignment { nonce, delta: encode_delta(&delta), run_specs: known.unwrap_or_default() };
                     self.send(to_slave(v1::to_slave::Message::Assignment(message))).await?;
                 }
                 Effect::Alarm(problem) => self.alarm(&problem),
@@ -427,8 +422,7 @@ impl Attendance {
         let host = self.session.as_ref().and_then(Session::host);
         match (confirmed, host) {
             (Ok(_), Some(host)) => {
-                let (state, _) = self.core.node.snapshot_state();
-                Event::Confirmed { nonce, assignment: state.assignment(host) }
+                Event::Confirmed { nonce, assignment: self.core.node.look(|state| state.assignment(host)) }
             }
             (Ok(_), None) | (Err(_), _) => Event::ConfirmFailed,
         }
