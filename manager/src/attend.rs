@@ -15,7 +15,7 @@ use tokio::{
     sync::{Notify, OwnedSemaphorePermit, mpsc},
     time::Instant,
 };
-use tokio_stream::{StreamExt, wrappers::ReceiverStream};
+use tokio_stream::{StreamExt, adapters::Map, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::{
@@ -26,7 +26,8 @@ use crate::{
 };
 
 /// Messages on their way to one slave: an answer to each heartbeat and an assignment or two; 64 is plenty for a slave
-/// that reads, and small for one that does not.
+/// that reads, and small for one that does not. A queue keeps places for half of them from its first message on, so they
+/// are boxes: there are two queues a stream, and ten thousand streams.
 const QUEUE: usize = 64;
 /// A slave that takes nothing for this long is gone or stuck.
 const SEND_DEADLINE: Duration = Duration::from_secs(10);
@@ -51,7 +52,7 @@ impl SlaveService {
 
 #[tonic::async_trait]
 impl v1::slave_server::Slave for SlaveService {
-    type AttendStream = ReceiverStream<Result<v1::ToSlave, Status>>;
+    type AttendStream = Map<ReceiverStream<Box<v1::ToSlave>>, fn(Box<v1::ToSlave>) -> Result<v1::ToSlave, Status>>;
 
     async fn attend(&self, request: Request<Streaming<v1::FromSlave>>) -> Result<Response<Self::AttendStream>, Status> {
         let (to_slave, stream) = mpsc::channel(QUEUE);
@@ -65,7 +66,7 @@ impl v1::slave_server::Slave for SlaveService {
             first_sync: FirstSync::None,
         };
         tokio::spawn(attendance.run(request.into_inner()));
-        Ok(Response::new(ReceiverStream::new(stream)))
+        Ok(Response::new(ReceiverStream::new(stream).map(unboxed as fn(_) -> _)))
     }
 
     async fn push_logs(&self, request: Request<Streaming<v1::LogPush>>) -> Result<Response<v1::LogPushReply>, Status> {
@@ -77,7 +78,7 @@ impl v1::slave_server::Slave for SlaveService {
 /// One slave's stream.
 struct Attendance {
     core: Arc<Core>,
-    out: mpsc::Sender<Result<v1::ToSlave, Status>>,
+    out: mpsc::Sender<Box<v1::ToSlave>>,
     number: u64,
     session: Option<Session>,
     changed: Arc<Notify>,
@@ -107,7 +108,7 @@ type Confirming = Option<BoxFuture<'static, (u64, Result<Revision, ReadError>)>>
 impl Attendance {
     async fn run(mut self, mut from_slave: Streaming<v1::FromSlave>) {
         let mut leadership = self.core.node.leadership();
-        let (orders, mut order_queue) = mpsc::channel::<v1::ToSlave>(QUEUE);
+        let (orders, mut order_queue) = mpsc::channel::<Box<v1::ToSlave>>(QUEUE);
         let mut confirming: Confirming = None;
         let first = leadership.borrow_and_update().clone();
         if self.tell_role(&first).await.is_err() {
@@ -132,7 +133,7 @@ impl Attendance {
                     Err(_) => Err(Ended),
                 },
                 () = self.changed.notified() => self.step(Event::Changed, &mut confirming).await,
-                Some(order) = order_queue.recv() => self.send(order).await,
+                Some(order) = order_queue.recv() => self.send(*order).await,
                 next = next_place(&mut self.first_sync) => {
                     let admitted = matches!(next, FirstSync::Under { .. });
                     self.first_sync = next;
@@ -184,7 +185,7 @@ impl Attendance {
     async fn on_message(
         &mut self,
         message: v1::FromSlave,
-        orders: &mpsc::Sender<v1::ToSlave>,
+        orders: &mpsc::Sender<Box<v1::ToSlave>>,
         confirming: &mut Confirming,
     ) -> Result<(), Ended> {
         use v1::from_slave::Message;
@@ -225,7 +226,7 @@ impl Attendance {
     async fn on_hello(
         &mut self,
         hello: v1::Hello,
-        orders: &mpsc::Sender<v1::ToSlave>,
+        orders: &mpsc::Sender<Box<v1::ToSlave>>,
         confirming: &mut Confirming,
     ) -> Result<(), Ended> {
         let Some(cluster) = self.core.cluster_id() else {
@@ -436,7 +437,7 @@ impl Attendance {
     }
 
     async fn send(&self, message: v1::ToSlave) -> Result<(), Ended> {
-        match tokio::time::timeout(SEND_DEADLINE, self.out.send(Ok(message))).await {
+        match tokio::time::timeout(SEND_DEADLINE, self.out.send(Box::new(message))).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) | Err(_) => Err(Ended),
         }
@@ -477,6 +478,10 @@ fn introduce(hello: &v1::Hello) -> Result<Hello, String> {
         revision: Revision(hello.assignment_revision),
         digest: Digest::from_slice(&hello.assignment_digest).unwrap_or_default(),
     })
+}
+
+fn unboxed(message: Box<v1::ToSlave>) -> Result<v1::ToSlave, Status> {
+    Ok(*message)
 }
 
 fn to_slave(message: v1::to_slave::Message) -> v1::ToSlave {

@@ -81,7 +81,7 @@ pub struct SessionHandle {
     /// Wakes the session: its host's slice may have changed.
     pub changed: Arc<Notify>,
     /// Messages for the slave that belong to nobody's state: log orders.
-    pub orders: mpsc::Sender<v1::ToSlave>,
+    pub orders: mpsc::Sender<Box<v1::ToSlave>>,
 }
 
 /// One host as it is known now.
