@@ -10,7 +10,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
 export MINDER_BIN_DIR := $(abspath $(TARGET))/debug
 CARGO := deploy/setup/cargo
 
-.PHONY: help setup build where demo test test-limits drill-steps drill-supervision drill-storage sim sim-managers fuzz chaos bench-writes bench-failover bench-supervision clean
+.PHONY: help setup build where demo test test-limits drill-steps drill-supervision drill-storage sim sim-managers fuzz chaos bench-writes bench-failover bench-supervision bench-scale bench-steady clean
 
 help: ## Say what there is to make
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -87,6 +87,14 @@ bench-supervision: setup ## Restart time, memory and CPU of supervision beside s
 	@deploy/setup/supervisors
 	$(CARGO) build --release --workspace --bins
 	MINDER_BIN_DIR=$(abspath $(TARGET))/release $(CARGO) run --release -p minder-chaos-tests --bin bench-supervision
+
+bench-scale: setup ## Ten thousand machines on this one: HOSTS=10000 INSTANCES=1000000, OWN=1 for a spec each, PARTS=idle,fleet
+	$(CARGO) build --release --workspace --bins
+	MINDER_BIN_DIR=$(abspath $(TARGET))/release $(TARGET)/release/bench-scale $(if $(HOSTS),--hosts $(HOSTS)) $(if $(INSTANCES),--instances $(INSTANCES)) $(if $(OWN),--own) $(if $(PARTS),--parts $(PARTS))
+
+bench-steady: setup ## Writes without an end, looked at each 30 s for drifts: STEADY=600 seconds, WRITERS=64
+	$(CARGO) build --release --workspace --bins
+	MINDER_BIN_DIR=$(abspath $(TARGET))/release $(TARGET)/release/bench-steady $(if $(STEADY),--seconds $(STEADY)) $(if $(WRITERS),--writers $(WRITERS))
 
 clean: ## Remove what was compiled, but for RocksDB
 	cargo clean

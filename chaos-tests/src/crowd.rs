@@ -5,6 +5,7 @@
 //!
 //! They speak HTTP/2 without tonic, whose client costs several times as much memory a connection as the manager's side.
 
+mod apart;
 mod connection;
 mod slave;
 mod tally;
@@ -12,13 +13,15 @@ mod tally;
 use std::sync::{Arc, atomic::Ordering};
 
 use minder_model::{ClusterId, HostName};
+use serde::{Deserialize, Serialize};
 use tokio::task::JoinHandle;
 
+pub use self::apart::{Crowds, be_a_crowd_if_asked};
 use self::slave::Slave;
 pub use self::tally::{CrowdTally, Moment};
 
 /// Which hosts, and whom they attend.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct CrowdShape {
     /// Number of the first host; hosts are `host-N`.
     pub first: usize,
@@ -66,6 +69,10 @@ impl Crowd {
             assignment_bytes: load(&self.tally.assignment_bytes),
             report_bytes: load(&self.tally.report_bytes),
             reports: load(&self.tally.reports),
+            sent: load(&self.tally.sent),
+            sent_bytes: load(&self.tally.sent_bytes),
+            received: load(&self.tally.received),
+            received_bytes: load(&self.tally.received_bytes),
         }
     }
 

@@ -19,13 +19,14 @@ pub mod oracle;
 mod processes;
 mod program;
 pub mod promise;
+pub mod usage;
 mod wait;
 mod world;
 
 pub use chance::{Chance, mixed};
 pub use clock::mono_now;
 pub use cluster::{Cluster, ClusterShape, all, named};
-pub use crowd::{Crowd, CrowdShape, CrowdTally, Moment, crowd_host};
+pub use crowd::{Crowd, CrowdShape, CrowdTally, Crowds, Moment, be_a_crowd_if_asked, crowd_host};
 pub use disk::Disk;
 pub use etcd::Etcd;
 pub use gaps::{Gaps, Spread};

@@ -10,12 +10,12 @@ use futures::{FutureExt, future::BoxFuture};
 use minder_fleet::{Effect, Event, Hello, Reported, Session};
 use minder_model::{BootId, ClusterId, Digest, HISTORY_SAMPLES, HostName, InstanceKey, RequestId, Revision};
 use minder_proto::{convert, v1};
-use minder_state::{Command, Expect, Outcome, Proposal};
+use minder_state::{Command, Expect, HostRecord, Outcome, Proposal};
 use tokio::{
     sync::{Notify, OwnedSemaphorePermit, mpsc},
     time::Instant,
 };
-use tokio_stream::{StreamExt, wrappers::ReceiverStream};
+use tokio_stream::{StreamExt, adapters::Map, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::{
@@ -26,7 +26,8 @@ use crate::{
 };
 
 /// Messages on their way to one slave: an answer to each heartbeat and an assignment or two; 64 is plenty for a slave
-/// that reads, and small for one that does not.
+/// that reads, and small for one that does not. A queue keeps places for half of them from its first message on, so they
+/// are boxes: there are two queues a stream, and ten thousand streams.
 const QUEUE: usize = 64;
 /// A slave that takes nothing for this long is gone or stuck.
 const SEND_DEADLINE: Duration = Duration::from_secs(10);
@@ -51,7 +52,7 @@ impl SlaveService {
 
 #[tonic::async_trait]
 impl v1::slave_server::Slave for SlaveService {
-    type AttendStream = ReceiverStream<Result<v1::ToSlave, Status>>;
+    type AttendStream = Map<ReceiverStream<Box<v1::ToSlave>>, fn(Box<v1::ToSlave>) -> Result<v1::ToSlave, Status>>;
 
     async fn attend(&self, request: Request<Streaming<v1::FromSlave>>) -> Result<Response<Self::AttendStream>, Status> {
         let (to_slave, stream) = mpsc::channel(QUEUE);
@@ -65,7 +66,7 @@ impl v1::slave_server::Slave for SlaveService {
             first_sync: FirstSync::None,
         };
         tokio::spawn(attendance.run(request.into_inner()));
-        Ok(Response::new(ReceiverStream::new(stream)))
+        Ok(Response::new(ReceiverStream::new(stream).map(unboxed as fn(_) -> _)))
     }
 
     async fn push_logs(&self, request: Request<Streaming<v1::LogPush>>) -> Result<Response<v1::LogPushReply>, Status> {
@@ -77,7 +78,7 @@ impl v1::slave_server::Slave for SlaveService {
 /// One slave's stream.
 struct Attendance {
     core: Arc<Core>,
-    out: mpsc::Sender<Result<v1::ToSlave, Status>>,
+    out: mpsc::Sender<Box<v1::ToSlave>>,
     number: u64,
     session: Option<Session>,
     changed: Arc<Notify>,
@@ -107,7 +108,7 @@ type Confirming = Option<BoxFuture<'static, (u64, Result<Revision, ReadError>)>>
 impl Attendance {
     async fn run(mut self, mut from_slave: Streaming<v1::FromSlave>) {
         let mut leadership = self.core.node.leadership();
-        let (orders, mut order_queue) = mpsc::channel::<v1::ToSlave>(QUEUE);
+        let (orders, mut order_queue) = mpsc::channel::<Box<v1::ToSlave>>(QUEUE);
         let mut confirming: Confirming = None;
         let first = leadership.borrow_and_update().clone();
         if self.tell_role(&first).await.is_err() {
@@ -132,7 +133,7 @@ impl Attendance {
                     Err(_) => Err(Ended),
                 },
                 () = self.changed.notified() => self.step(Event::Changed, &mut confirming).await,
-                Some(order) = order_queue.recv() => self.send(order).await,
+                Some(order) = order_queue.recv() => self.send(*order).await,
                 next = next_place(&mut self.first_sync) => {
                     let admitted = matches!(next, FirstSync::Under { .. });
                     self.first_sync = next;
@@ -184,7 +185,7 @@ impl Attendance {
     async fn on_message(
         &mut self,
         message: v1::FromSlave,
-        orders: &mpsc::Sender<v1::ToSlave>,
+        orders: &mpsc::Sender<Box<v1::ToSlave>>,
         confirming: &mut Confirming,
     ) -> Result<(), Ended> {
         use v1::from_slave::Message;
@@ -225,7 +226,7 @@ impl Attendance {
     async fn on_hello(
         &mut self,
         hello: v1::Hello,
-        orders: &mpsc::Sender<v1::ToSlave>,
+        orders: &mpsc::Sender<Box<v1::ToSlave>>,
         confirming: &mut Confirming,
     ) -> Result<(), Ended> {
         let Some(cluster) = self.core.cluster_id() else {
@@ -244,8 +245,7 @@ impl Attendance {
             return self.refuse(problem).await;
         }
         let host = introduced.host.clone();
-        let (state, _) = self.core.node.snapshot_state();
-        if let Err(problem) = self.register(&state, &host, &hello).await {
+        if let Err(problem) = self.register(&host, &hello).await {
             return self.refuse(problem).await;
         }
         let handle = SessionHandle {
@@ -288,10 +288,9 @@ impl Attendance {
     }
 
     /// Writes the host into the table if it is new or changed; a slave that only comes back writes nothing.
-    async fn register(&self, state: &minder_state::State, host: &HostName, hello: &v1::Hello) -> Result<(), String> {
-        let known =
-            state.host(host).is_some_and(|record| record.address == hello.address && record.own_labels == hello.labels);
-        if known {
+    async fn register(&self, host: &HostName, hello: &v1::Hello) -> Result<(), String> {
+        let same = |record: &HostRecord| record.address == hello.address && record.own_labels == hello.labels;
+        if self.core.node.look(|state| state.host(host).is_some_and(same)) {
             return Ok(());
         }
         let request = RequestId::new(uuid::Uuid::now_v7().to_string()).map_err(|error| error.to_string())?;
@@ -393,12 +392,9 @@ impl Attendance {
                     *confirming = Some(async move { (nonce, node.confirm().await) }.boxed());
                 }
                 Effect::Send { nonce, delta, run_specs } => {
-                    let (state, _) = self.core.node.snapshot_state();
-                    let message = v1::Assignment {
-                        nonce,
-                        delta: encode_delta(&delta),
-                        run_specs: bounded_run_specs(&state, run_specs).next().unwrap_or_default(),
-                    };
+                    let known = self.core.node.look(|state| bounded_run_specs(state, run_specs).next());
+                    let message =
+                        v1::Assignment { nonce, delta: encode_delta(&delta), run_specs: known.unwrap_or_default() };
                     self.send(to_slave(v1::to_slave::Message::Assignment(message))).await?;
                 }
                 Effect::Alarm(problem) => self.alarm(&problem),
@@ -427,8 +423,7 @@ impl Attendance {
         let host = self.session.as_ref().and_then(Session::host);
         match (confirmed, host) {
             (Ok(_), Some(host)) => {
-                let (state, _) = self.core.node.snapshot_state();
-                Event::Confirmed { nonce, assignment: state.assignment(host) }
+                Event::Confirmed { nonce, assignment: self.core.node.look(|state| state.assignment(host)) }
             }
             (Ok(_), None) | (Err(_), _) => Event::ConfirmFailed,
         }
@@ -442,7 +437,7 @@ impl Attendance {
     }
 
     async fn send(&self, message: v1::ToSlave) -> Result<(), Ended> {
-        match tokio::time::timeout(SEND_DEADLINE, self.out.send(Ok(message))).await {
+        match tokio::time::timeout(SEND_DEADLINE, self.out.send(Box::new(message))).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) | Err(_) => Err(Ended),
         }
@@ -483,6 +478,10 @@ fn introduce(hello: &v1::Hello) -> Result<Hello, String> {
         revision: Revision(hello.assignment_revision),
         digest: Digest::from_slice(&hello.assignment_digest).unwrap_or_default(),
     })
+}
+
+fn unboxed(message: Box<v1::ToSlave>) -> Result<v1::ToSlave, Status> {
+    Ok(*message)
 }
 
 fn to_slave(message: v1::to_slave::Message) -> v1::ToSlave {

@@ -10,9 +10,7 @@ use std::{
     time::Instant,
 };
 
-use minder_fleet::{
-    Acquaintance, Change, Condition, Observed, PhaseChange, Silence, SilenceLimits, Standing, returned,
-};
+use minder_fleet::{Acquaintance, Change, Condition, Observed, Silence, SilenceLimits, Standing, returned};
 use minder_model::{BootId, HostName, MachineFacts, MachineHistory, MachineSample, MachineUsage, Phase};
 use minder_proto::v1;
 use tokio::sync::{Notify, mpsc, watch};
@@ -44,13 +42,12 @@ struct HostEntry {
     facts: MachineFacts,
     usage: Option<(MachineUsage, Instant)>,
     observed: Observed,
-    phases: PhaseCounts,
     last_event_sequence: u64,
     clock_offset_ms: Option<i64>,
     history: MachineHistory,
 }
 
-/// Instances by phase, in the order of [`Phase::ALL`].
+/// Instances of the fleet by phase, in the order of [`Phase::ALL`].
 type PhaseCounts = [u64; Phase::ALL.len()];
 
 /// The fleet in figures.
@@ -84,7 +81,7 @@ pub struct SessionHandle {
     /// Wakes the session: its host's slice may have changed.
     pub changed: Arc<Notify>,
     /// Messages for the slave that belong to nobody's state: log orders.
-    pub orders: mpsc::Sender<v1::ToSlave>,
+    pub orders: mpsc::Sender<Box<v1::ToSlave>>,
 }
 
 /// One host as it is known now.
@@ -239,17 +236,12 @@ impl Fleet {
         self.began.elapsed().as_millis() as u64
     }
 
-    /// Takes in what the slave reports; gives the instances whose phase changed.
-    pub fn report(&self, host: &HostName, take: impl FnOnce(&mut Observed) -> Vec<PhaseChange>) -> Vec<PhaseChange> {
-        let mut inner = crate::lock(&self.inner);
-        let changes = inner.hosts.get_mut(host).map(|entry| {
-            let changes = take(&mut entry.observed);
-            entry.phases = count_phases(&entry.observed);
-            changes
-        });
-        drop(inner);
+    /// Takes in what the slave reports.
+    pub fn report(&self, host: &HostName, take: impl FnOnce(&mut Observed)) {
+        if let Some(entry) = crate::lock(&self.inner).hosts.get_mut(host) {
+            take(&mut entry.observed);
+        }
         self.bump();
-        changes.unwrap_or_default()
     }
 
     /// Notes how far a host's wall clock is off, in milliseconds.
@@ -321,11 +313,12 @@ impl Fleet {
         let mut phases = PhaseCounts::default();
         for (host, entry) in hosts {
             let is_lost = silence.condition(host) == Condition::Lost;
-            for (phase, (sum, count)) in Phase::ALL.iter().zip(phases.iter_mut().zip(entry.phases)) {
+            let counts = entry.observed.phases().map(u64::from);
+            for (phase, (sum, count)) in Phase::ALL.iter().zip(phases.iter_mut().zip(counts)) {
                 *sum += if !is_lost || *phase == Phase::Lost { count } else { 0 };
             }
             if is_lost {
-                phases[Phase::Lost as usize] += entry.phases.iter().sum::<u64>();
+                phases[Phase::Lost as usize] += counts.iter().sum::<u64>();
             }
         }
         Tally {
@@ -346,14 +339,6 @@ impl Fleet {
             None => view_of(&HostEntry::default(), standing),
         }
     }
-}
-
-fn count_phases(observed: &Observed) -> PhaseCounts {
-    let mut counts = PhaseCounts::default();
-    for status in observed.statuses.values() {
-        counts[status.phase as usize] += 1;
-    }
-    counts
 }
 
 fn view_of(entry: &HostEntry, standing: Standing) -> HostView {

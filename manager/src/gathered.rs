@@ -16,6 +16,10 @@ use tonic::transport::server::Connected;
 /// Gathered at most: what one write to a socket usually takes. A single answer can be larger and goes past the buffer.
 const GATHERED_MAX: usize = 64 * 1024;
 
+/// Memory that a connection keeps for the next writes: what a sign of life needs. A manager has ten thousand connections of
+/// slaves, and each gets a large assignment some time.
+const KEPT_MAX: usize = 4 * 1024;
+
 /// The connection.
 pub struct Gathered<S> {
     stream: S,
@@ -42,6 +46,7 @@ impl<S: AsyncWrite + Unpin> Gathered<S> {
             }
         }
         self.waiting.clear();
+        self.waiting.shrink_to(KEPT_MAX);
         self.taken = 0;
         Poll::Ready(Ok(()))
     }
@@ -125,6 +130,16 @@ mod tests {
         let mut read = [0; 16];
         assert_eq!(far.read(&mut read).await.unwrap(), 7);
         assert_eq!(&read[..7], b"one two");
+    }
+
+    #[tokio::test]
+    async fn a_large_answer_leaves_no_large_buffer_behind() {
+        let (near, mut far) = tokio::io::duplex(GATHERED_MAX);
+        let mut gathered = Gathered::new(near);
+        gathered.write_all(&[7; GATHERED_MAX / 2]).await.unwrap();
+        gathered.flush().await.unwrap();
+        far.read_exact(&mut [0; GATHERED_MAX / 2]).await.unwrap();
+        assert!(gathered.waiting.capacity() <= KEPT_MAX, "{} bytes kept", gathered.waiting.capacity());
     }
 
     #[tokio::test]

@@ -28,6 +28,9 @@ fn main() -> ExitCode {
         .with_writer(std::io::stderr)
         .with_ansi(false)
         .init();
+    // The allocator asks for huge pages, in which every block that is written to once makes two megabytes resident: a
+    // manager with a thousand slaves takes half as much without. A kernel that cannot be told only costs memory.
+    let _ = rustix::thread::disable_transparent_huge_pages(true);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(problem) => {

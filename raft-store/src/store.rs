@@ -343,6 +343,7 @@ fn load_state(db: &DB, generation: u32) -> io::Result<Published> {
         state.load_row(key, &value).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
     }
     state.complete().map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+    state.compact();
     let promised = get(db, STATE_HASH_KEY)?;
     if promised.is_some_and(|hash| hash != state.hash().to_bytes()) {
         return Err(io::Error::new(

@@ -3,7 +3,10 @@
 use std::{
     future::{Future, poll_fn},
     pin::pin,
-    sync::{Arc, atomic::Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     task::Poll,
     time::Duration,
 };
@@ -20,7 +23,10 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval_at, sleep_until},
 };
 
-use super::slave::{Session, Slave};
+use super::{
+    slave::{Session, Slave},
+    tally::Tally,
+};
 
 /// As the slave has it (`slave/src/link.rs`).
 const RETRY_MIN: Duration = Duration::from_millis(50);
@@ -77,7 +83,8 @@ async fn attend(slave: &Slave, address: &str, opened: &mut bool) -> Result<(), T
     .await?;
     slave.tally.streams.fetch_add(1, Ordering::Relaxed);
     *opened = true;
-    let mut stream = Stream { out, body: response.into_body(), pending: BytesMut::new() };
+    let tally = slave.tally.clone();
+    let mut stream = Stream { out, body: response.into_body(), pending: BytesMut::new(), tally };
     stream.send(slave.presence())?;
     let mut session: Option<Session> = None;
     // What goes wrong in it must not leave a session behind in the count.
@@ -166,6 +173,7 @@ struct Stream {
     out: SendStream<Bytes>,
     body: RecvStream,
     pending: BytesMut,
+    tally: Arc<Tally>,
 }
 
 impl Stream {
@@ -176,6 +184,7 @@ impl Stream {
         bytes.put_u8(0);
         bytes.put_u32(length as u32);
         message.encode(&mut bytes)?;
+        count(&self.tally.sent, &self.tally.sent_bytes, bytes.len());
         self.out.send_data(bytes.freeze(), false)?;
         Ok(())
     }
@@ -198,6 +207,7 @@ impl Stream {
         if self.pending.len() < PREFIX_BYTES + length {
             return Ok(None);
         }
+        count(&self.tally.received, &self.tally.received_bytes, PREFIX_BYTES + length);
         self.pending.advance(PREFIX_BYTES);
         let message = v1::ToSlave::decode(self.pending.split_to(length).freeze())?.message;
         if self.pending.is_empty() {
@@ -206,4 +216,9 @@ impl Stream {
         }
         message.map(Some).ok_or_else(|| "an empty message".into())
     }
+}
+
+fn count(messages: &AtomicU64, bytes: &AtomicU64, length: usize) {
+    messages.fetch_add(1, Ordering::Relaxed);
+    bytes.fetch_add(length as u64, Ordering::Relaxed);
 }

@@ -2,9 +2,12 @@
 
 use std::{
     collections::BTreeMap,
+    iter::Sum,
     sync::{Mutex, PoisonError, atomic::AtomicU64},
     time::Duration,
 };
+
+use serde::{Deserialize, Serialize};
 
 use crate::mono_now;
 
@@ -21,12 +24,16 @@ pub struct Tally {
     pub assignment_bytes: AtomicU64,
     pub report_bytes: AtomicU64,
     pub reports: AtomicU64,
+    pub sent: AtomicU64,
+    pub sent_bytes: AtomicU64,
+    pub received: AtomicU64,
+    pub received_bytes: AtomicU64,
     pub took: Moments,
     pub welcomed: Moments,
 }
 
 /// A crowd in figures; those of messages count from its beginning.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CrowdTally {
     /// Open streams, those to managers that do not lead included.
     pub streams: u64,
@@ -46,10 +53,38 @@ pub struct CrowdTally {
     pub report_bytes: u64,
     /// Reports sent.
     pub reports: u64,
+    /// Messages to managers, of every kind.
+    pub sent: u64,
+    /// And their bytes, without HTTP/2's and TCP's own.
+    pub sent_bytes: u64,
+    /// Messages from managers, of every kind.
+    pub received: u64,
+    /// And their bytes.
+    pub received_bytes: u64,
+}
+
+impl Sum for CrowdTally {
+    fn sum<I: Iterator<Item = Self>>(tallies: I) -> Self {
+        tallies.fold(Self::default(), |sum, one| Self {
+            streams: sum.streams + one.streams,
+            sessions: sum.sessions + one.sessions,
+            instances: sum.instances + one.instances,
+            assignments: sum.assignments + one.assignments,
+            wholes: sum.wholes + one.wholes,
+            refused: sum.refused + one.refused,
+            assignment_bytes: sum.assignment_bytes + one.assignment_bytes,
+            report_bytes: sum.report_bytes + one.report_bytes,
+            reports: sum.reports + one.reports,
+            sent: sum.sent + one.sent,
+            sent_bytes: sum.sent_bytes + one.sent_bytes,
+            received: sum.received + one.received,
+            received_bytes: sum.received_bytes + one.received_bytes,
+        })
+    }
 }
 
 /// Something that happens to many, by the clock that processes of one machine share.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Moment {
     /// To how many so far.
     pub count: u64,
@@ -57,6 +92,13 @@ pub struct Moment {
     pub first: Duration,
     /// To the last so far.
     pub last: Duration,
+}
+
+impl Moment {
+    /// Both together; each is of at least one.
+    pub(super) fn with(self, other: Self) -> Self {
+        Self { count: self.count + other.count, first: self.first.min(other.first), last: self.last.max(other.last) }
+    }
 }
 
 /// Moments by revision or term.

@@ -12,11 +12,13 @@ mod explain;
 mod observed;
 mod session;
 mod silence;
+mod statuses;
 mod view;
 
 pub use condition::{Acquaintance, Condition, Doubt, SilenceLimits, Standing, name_managers, returned};
 pub use explain::explain;
-pub use observed::{Observed, PhaseChange, Reported};
+pub use observed::{Observed, PhaseCounts, Reported};
 pub use session::{Effect, Event, Hello, Session};
 pub use silence::{Change, Silence};
+pub use statuses::Statuses;
 pub use view::{Shown, show};

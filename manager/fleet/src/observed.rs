@@ -1,21 +1,27 @@
 //! What one slave has reported: the statuses of its instances and the assignment it acts on.
 
-use alloc::{collections::BTreeMap, vec::Vec};
+use alloc::vec::Vec;
 
 use minder_model::{Digest, InstanceKey, InstanceStatus, Phase, Revision, note_exit};
+
+use crate::statuses::Statuses;
 
 /// The latest report of one host, put together from full and partial ones.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Observed {
     /// Every instance the slave knows.
-    pub statuses: BTreeMap<InstanceKey, InstanceStatus>,
+    pub statuses: Statuses,
     /// Revision of the assignment it acts on.
     pub revision: Revision,
     /// Digest of that assignment.
     pub digest: Digest,
     /// A full report has come in; until then nothing can be said of instances that are not in here.
     pub complete: bool,
+    phases: PhaseCounts,
 }
+
+/// Instances by phase, in the order of [`Phase::ALL`].
+pub type PhaseCounts = [u32; Phase::ALL.len()];
 
 /// One status of a report.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,19 +32,8 @@ pub struct Reported {
     pub exits_added: bool,
 }
 
-/// One instance whose phase is another than before.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PhaseChange {
-    /// Which instance.
-    pub key: InstanceKey,
-    /// Its phase before, if it was known.
-    pub before: Option<Phase>,
-    /// Its status now; `None` when it is gone.
-    pub now: Option<InstanceStatus>,
-}
-
 impl Observed {
-    /// Takes in a report. Gives the instances whose phase changed, in order of keys.
+    /// Takes in a report. A partial one costs what is in it, however many instances the host has.
     pub fn take(
         &mut self,
         full: bool,
@@ -46,47 +41,49 @@ impl Observed {
         gone: &[InstanceKey],
         revision: Revision,
         digest: Digest,
-    ) -> Vec<PhaseChange> {
-        let before = self.statuses.clone();
+    ) {
+        (self.revision, self.digest) = (revision, digest);
         if full {
-            self.statuses.clear();
+            let before = core::mem::take(&mut self.statuses);
+            let statuses = statuses.into_iter().map(|reported| whole(reported, &before));
+            self.statuses = Statuses::of(statuses.collect());
+            gone.iter().for_each(|key| drop(self.statuses.remove(key)));
+            self.phases = count(&self.statuses);
             self.complete = true;
+            return;
         }
         for reported in statuses {
-            let status = whole(reported, &before);
-            self.statuses.insert(status.key.clone(), status);
+            let status = whole(reported, &self.statuses);
+            self.phases[status.phase as usize] += 1;
+            let before = self.statuses.insert(status);
+            self.count_out(before);
         }
         for key in gone {
-            self.statuses.remove(key);
+            let before = self.statuses.remove(key);
+            self.count_out(before);
         }
-        (self.revision, self.digest) = (revision, digest);
-        self.changes_since(&before)
     }
 
-    fn changes_since(&self, before: &BTreeMap<InstanceKey, InstanceStatus>) -> Vec<PhaseChange> {
-        let changed = self.statuses.iter().filter_map(|(key, now)| {
-            let phase_before = before.get(key).map(|status| status.phase);
-            (phase_before != Some(now.phase)).then(|| PhaseChange {
-                key: key.clone(),
-                before: phase_before,
-                now: Some(now.clone()),
-            })
-        });
-        let gone = before
-            .iter()
-            .filter(|(key, _)| !self.statuses.contains_key(*key))
-            .map(|(key, status)| PhaseChange { key: key.clone(), before: Some(status.phase), now: None });
-        let mut changes: Vec<PhaseChange> = changed.chain(gone).collect();
-        changes.sort_by(|one, other| one.key.cmp(&other.key));
-        changes
+    /// How many instances are in each phase, as the slave says.
+    pub fn phases(&self) -> &PhaseCounts {
+        &self.phases
+    }
+
+    fn count_out(&mut self, status: Option<InstanceStatus>) {
+        if let Some(status) = status {
+            self.phases[status.phase as usize] -= 1;
+        }
     }
 }
 
+fn count(statuses: &Statuses) -> PhaseCounts {
+    let mut counts = PhaseCounts::default();
+    statuses.iter().for_each(|status| counts[status.phase as usize] += 1);
+    counts
+}
+
 /// The status with all of its exits: those that were told before, and those that are told now.
-fn whole(
-    Reported { mut status, exits_added }: Reported,
-    before: &BTreeMap<InstanceKey, InstanceStatus>,
-) -> InstanceStatus {
+fn whole(Reported { mut status, exits_added }: Reported, before: &Statuses) -> InstanceStatus {
     if exits_added {
         let mut exits = before.get(&status.key).map(|before| before.exits.clone()).unwrap_or_default();
         status.exits.into_iter().for_each(|exit| note_exit(&mut exits, exit));
@@ -156,8 +153,30 @@ mod tests {
             (true, &[5], false, &[5]),
         ] {
             observed.take(full, vec![reported(exits, added)], &[], Revision::ZERO, Digest::default());
-            let seen: Vec<u64> = observed.statuses[&key].exits.iter().map(|exit| exit.incarnation.0).collect();
+            let seen: Vec<u64> =
+                observed.statuses.get(&key).unwrap().exits.iter().map(|exit| exit.incarnation.0).collect();
             assert_eq!(seen, known);
         }
+    }
+    #[test]
+    fn phases_are_counted_with_each_report_and_not_anew() {
+        let mut observed = Observed::default();
+        let of = |name: &str, phase| {
+            let mut reported = reported(&[], false);
+            (reported.status.key, reported.status.phase) = (InstanceKey::parse(name).unwrap(), phase);
+            reported
+        };
+        let key = |name: &str| InstanceKey::parse(name).unwrap();
+        let (none, zero) = (Digest::default(), Revision::ZERO);
+        // Not in order, and one of them twice: the last one counts.
+        let full = ["c", "a", "b", "a"].map(|name| of(name, Phase::Running)).to_vec();
+        observed.take(true, full, &[], zero, none);
+        observed.take(false, vec![of("a", Phase::Backoff), of("d", Phase::Running)], &[key("b"), key("x")], zero, none);
+        let names: Vec<String> = observed.statuses.iter().map(|status| status.key.to_string()).collect();
+        assert_eq!(names, ["a", "c", "d"]);
+        assert_eq!(observed.phases(), &count(&observed.statuses));
+        assert_eq!(observed.phases()[Phase::Running as usize], 2);
+        observed.take(true, vec![of("c", Phase::Exited)], &[], zero, none);
+        assert_eq!((observed.phases()[Phase::Exited as usize], observed.statuses.len()), (1, 1));
     }
 }

@@ -98,7 +98,14 @@ pub struct Session {
     /// Refusals since the slave last took something.
     refusals: u32,
     /// What the slave holds once everything sent has arrived.
-    sent: Option<Assignment>,
+    sent: Option<Sent>,
+}
+
+/// An assignment, which shares its instances with the table it was read from, and its digest.
+#[derive(Debug, Clone)]
+struct Sent {
+    assignment: Assignment,
+    digest: Digest,
 }
 
 impl Session {
@@ -143,7 +150,7 @@ impl Session {
 
     /// Whether the slave acts on everything it was sent, or was found to need nothing.
     pub fn is_held(&self) -> bool {
-        self.sent.as_ref().is_some_and(|sent| self.acts_on >= sent.revision)
+        self.sent.as_ref().is_some_and(|sent| self.acts_on >= sent.assignment.revision)
     }
 
     /// Takes one event; gives what to do, in order.
@@ -218,20 +225,22 @@ impl Session {
                 hello.revision, assignment.revision
             ))];
         }
-        let already_held = match &self.sent {
-            Some(sent) => *sent == assignment,
-            None => hello.revision == assignment.revision && hello.digest == assignment.digest(),
-        };
-        if already_held {
-            self.sent = Some(assignment);
+        if self.sent.as_ref().is_some_and(|sent| sent.assignment == assignment) {
             return Vec::new();
         }
-        let delta = assignment.delta_from(self.sent.as_ref());
-        let known: BTreeSet<Digest> =
-            self.sent.iter().flat_map(|sent| sent.items.values().map(|item| item.spec)).collect();
-        let run_specs: BTreeSet<Digest> =
-            delta.upserts.iter().map(|(_, item)| item.spec).filter(|digest| !known.contains(digest)).collect();
-        self.sent = Some(assignment);
+        let digest = assignment.digest();
+        let held_at_hello = self.sent.is_none() && hello.revision == assignment.revision && hello.digest == digest;
+        if held_at_hello {
+            self.sent = Some(Sent { assignment, digest });
+            return Vec::new();
+        }
+        let before = self.sent.as_ref().map(|sent| (&sent.assignment, sent.digest));
+        let delta = assignment.delta_between(digest, before);
+        let mut run_specs: BTreeSet<Digest> = delta.upserts.iter().map(|(_, item)| item.spec).collect();
+        for (_, item) in before.iter().flat_map(|(sent, _)| &sent.items) {
+            run_specs.remove(&item.spec);
+        }
+        self.sent = Some(Sent { assignment, digest });
         alloc::vec![Effect::Send { nonce, delta, run_specs: run_specs.into_iter().collect() }]
     }
 }

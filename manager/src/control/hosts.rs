@@ -145,7 +145,7 @@ fn to_wire(state: &State, host: &HostName, view: &HostView) -> v1::Host {
         assignment_revision: state.assignment_revision(host).0,
         assignment_revision_seen: view.observed.revision.0,
         instances_wanted: state.items(host).filter(|(_, item)| item.wanted == Wanted::Running).count() as u32,
-        instances_running: view.observed.statuses.values().filter(|status| running(status.phase)).count() as u32,
+        instances_running: view.observed.statuses.iter().filter(|status| running(status.phase)).count() as u32,
         ..desired
     }
 }

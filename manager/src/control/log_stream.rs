@@ -67,7 +67,7 @@ async fn pump(core: Arc<Core>, instance: InstanceRef, request: v1::LogsRequest, 
         stream: request.stream,
     };
     let order = v1::ToSlave { message: Some(v1::to_slave::Message::Logs(order)) };
-    if session.orders.send(order).await.is_err() {
+    if session.orders.send(Box::new(order)).await.is_err() {
         core.logs.forget(&id);
         return;
     }
@@ -87,7 +87,7 @@ async fn pump(core: Arc<Core>, instance: InstanceRef, request: v1::LogsRequest, 
     core.logs.forget(&id);
     let stop = v1::ToSlave { message: Some(v1::to_slave::Message::LogsStop(v1::LogStop { id })) };
     // A full queue means a slave that reads nothing; its push ends with the dropped queue anyway.
-    let _ = session.orders.try_send(stop);
+    let _ = session.orders.try_send(Box::new(stop));
 }
 
 fn chunk(host: &HostName, key: &InstanceKey, push: v1::LogPush) -> v1::LogChunk {

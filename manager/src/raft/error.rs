@@ -26,7 +26,7 @@ pub enum ProposeError {
 }
 
 /// Why leadership was not confirmed.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum ReadError {
     /// There is no cluster yet.
     #[error("this manager belongs to no cluster yet")]

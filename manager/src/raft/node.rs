@@ -33,6 +33,7 @@ use super::{
     leadership::{Leader, Leadership, follow},
     log_bound::{LogBound, keep_log_bound},
     network::{Directory, Peers},
+    rounds::Rounds,
     stuck,
 };
 
@@ -98,6 +99,7 @@ pub(super) struct Inner {
     pub(super) instance: String,
     leadership: watch::Sender<Leadership>,
     fatal: watch::Sender<Option<Fatal>>,
+    rounds: Rounds<Result<Revision, ReadError>>,
     proposals: Semaphore,
     /// And KiB of them.
     proposal_kib: Semaphore,
@@ -151,6 +153,7 @@ impl Node {
             instance: uuid::Uuid::new_v4().to_string(),
             leadership: watch::channel(Leadership::default()).0,
             fatal: watch::channel(None).0,
+            rounds: Rounds::default(),
             proposals: Semaphore::new(PROPOSALS_MAX),
             proposal_kib: Semaphore::new(settings.writes_in_flight_mib * 1_024),
             proposal_mib_max: settings.writes_in_flight_mib,
@@ -257,9 +260,24 @@ impl Node {
         }
     }
 
-    /// Confirms leadership by a quorum round that begins now, and waits until everything that was committed before is
+    /// Confirms leadership by a quorum round that begins from now on, and waits until everything that was committed before is
     /// applied here. The round is the only proof: leases are never trusted.
     pub async fn confirm(&self) -> Result<Revision, ReadError> {
+        // Not the handle itself: whoever holds that keeps the folder open.
+        let node = Arc::downgrade(&self.inner);
+        let round = move || {
+            let node = node.clone();
+            async move {
+                match node.upgrade() {
+                    Some(inner) => Self { inner }.confirm_now().await,
+                    None => Err(ReadError::Stopped),
+                }
+            }
+        };
+        self.inner.rounds.join(round).await
+    }
+
+    async fn confirm_now(&self) -> Result<Revision, ReadError> {
         let raft = self.raft().ok_or(ReadError::NoCluster)?;
         if Planted::ReadsUnconfirmed.is_in() && self.inner.leadership.borrow().leading {
             return Ok(self.applied());

@@ -1,7 +1,7 @@
 //! The assignment: everything one host should run, whole, with its revision; and the delta between two of them,
 //! so that one changed process on a host with a thousand costs a few hundred bytes on the wire.
 
-use alloc::{collections::BTreeMap, string::String, vec::Vec};
+use alloc::{string::String, vec::Vec};
 use core::fmt;
 
 use minicbor::{CborLen, Decode, Encode};
@@ -9,6 +9,7 @@ use minicbor::{CborLen, Decode, Encode};
 use crate::{
     digest::Digest,
     id::{Generation, HostName, InstanceKey, Revision},
+    items::Items,
     signal::Signal,
     stored::is_default,
     utc::Utc,
@@ -113,7 +114,7 @@ pub struct Assignment {
     pub revision: Revision,
     /// The instances, in order of their keys.
     #[n(2)]
-    pub items: BTreeMap<InstanceKey, Item>,
+    pub items: Items,
 }
 
 /// How to get from one assignment to the next.
@@ -176,7 +177,7 @@ impl core::error::Error for DeltaError {}
 impl Assignment {
     /// Nothing at all, at revision 0.
     pub fn empty(host: HostName) -> Self {
-        Self { host, revision: Revision::ZERO, items: BTreeMap::new() }
+        Self { host, revision: Revision::ZERO, items: Items::default() }
     }
 
     /// Digest of the content. The revision is not part of it: the same content at a later revision asks for nothing.
@@ -186,20 +187,24 @@ impl Assignment {
 
     /// The change from `base` to `self`; from nothing when there is no base.
     pub fn delta_from(&self, base: Option<&Assignment>) -> AssignmentDelta {
-        let empty = BTreeMap::new();
-        let before = base.map_or(&empty, |base| &base.items);
-        AssignmentDelta {
-            base: base.map(Assignment::digest),
-            revision: self.revision,
-            digest: self.digest(),
-            upserts: self
-                .items
-                .iter()
-                .filter(|(key, item)| before.get(key) != Some(item))
-                .map(|(key, item)| (key.clone(), *item))
-                .collect(),
-            removes: before.keys().filter(|key| !self.items.contains_key(key)).cloned().collect(),
+        self.delta_between(self.digest(), base.map(|base| (base, base.digest())))
+    }
+
+    /// The same for whoever has taken the digests of both already.
+    pub fn delta_between(&self, own: Digest, base: Option<(&Assignment, Digest)>) -> AssignmentDelta {
+        let (mut upserts, mut removes) = (Vec::new(), Vec::new());
+        // Both are in the order of their keys, so one walk over the two finds what differs.
+        let mut before = base.iter().flat_map(|(base, _)| base.items.iter()).peekable();
+        for (key, item) in &self.items {
+            while let Some((gone, _)) = before.next_if(|(other, _)| *other < key) {
+                removes.push(gone.clone());
+            }
+            if before.next_if(|(other, _)| *other == key).is_none_or(|(_, other)| other != item) {
+                upserts.push((key.clone(), *item));
+            }
         }
+        removes.extend(before.map(|(gone, _)| gone.clone()));
+        AssignmentDelta { base: base.map(|(_, digest)| digest), revision: self.revision, digest: own, upserts, removes }
     }
 
     /// The assignment after `delta`, fenced: never older, never the same revision with other content, never a guess.
@@ -212,7 +217,7 @@ impl Assignment {
             return Err(DeltaError::SameRevisionOtherContent { revision: self.revision });
         }
         let mut items = match delta.base {
-            None => BTreeMap::new(),
+            None => Items::default(),
             Some(base) if base == own => self.items.clone(),
             Some(_) => return Err(DeltaError::OtherBase),
         };

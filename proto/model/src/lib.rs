@@ -15,6 +15,7 @@ mod duration;
 mod exits;
 mod host_warnings;
 mod id;
+mod items;
 mod limits;
 mod machine;
 mod machine_history;
@@ -40,6 +41,7 @@ pub use id::{
     BootId, ClusterId, Generation, HostName, IdError, Incarnation, InstanceKey, InstanceRef, ManagerId, ProcessName,
     RequestId, Revision,
 };
+pub use items::Items;
 pub use limits::*;
 pub use machine::{
     Disk, LimitSupport, MachineFacts, MachineUsage, NetworkInterface, ProcessUsage, Stray, SupervisionLevel,
@@ -49,7 +51,7 @@ pub use reconcile::{Owed, OwedWhy, owed_by, reconcile};
 pub use report::{
     Asked, Cause, ExitRecord, ExitStatus, InstanceStatus, LastOutput, Phase, ProbeState, ProbeStatus, StartFailure,
 };
-pub use selection::{Selection, SelectionError};
+pub use selection::{Place, Selection, SelectionError};
 pub use signal::Signal;
 pub use size::Bytes;
 pub use spec::{

@@ -3,7 +3,12 @@
 //! `api` (process), `api:2` (second instance on each host), `api@web-1` (on one host), `@web-1` (everything on a
 //! host), `web-*` and `*@db-*` (wildcards), `role=api,zone=b` (process labels, with `-l`).
 
-use alloc::{collections::BTreeMap, format, string::String, vec::Vec};
+use alloc::{
+    collections::{BTreeMap, BTreeSet},
+    format,
+    string::String,
+    vec::Vec,
+};
 use core::fmt;
 
 use crate::id::{HostName, InstanceKey, InstanceRef, ProcessName};
@@ -35,6 +40,15 @@ pub struct Selection {
     all: bool,
 }
 
+/// Where instances can be that one term of a selection means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place<'a> {
+    /// On the host of this name.
+    Host(&'a str),
+    /// Wherever the process of this name is.
+    Process(&'a str),
+}
+
 impl Selection {
     /// Everything.
     pub fn all() -> Self {
@@ -61,6 +75,18 @@ impl Selection {
     /// Whether nothing was asked for.
     pub fn is_empty(&self) -> bool {
         self.terms.is_empty() && !self.all
+    }
+
+    /// The places in which everything is that is meant, so that nobody looks anywhere else; nothing when it can be
+    /// anywhere.
+    pub fn places(&self) -> Option<Vec<Place<'_>>> {
+        self.terms.iter().map(Term::place).collect::<Option<_>>().filter(|_| !self.all)
+    }
+
+    /// The names of the only processes that are meant; nothing when it can be any.
+    pub fn named_processes(&self) -> Option<BTreeSet<&str>> {
+        let named = self.terms.iter().map(|term| is_plain(&term.process).then_some(term.process.as_str()));
+        named.collect::<Option<_>>().filter(|_| !self.all)
     }
 
     /// Whether this instance of a process with these labels is meant.
@@ -114,6 +140,14 @@ impl Term {
         Ok(Self { process: process.into(), index, host: host.into() })
     }
 
+    fn place(&self) -> Option<Place<'_>> {
+        match () {
+            () if is_plain(&self.host) => Some(Place::Host(&self.host)),
+            () if is_plain(&self.process) => Some(Place::Process(&self.process)),
+            () => None,
+        }
+    }
+
     fn matches(&self, key: &InstanceKey, host: &HostName) -> bool {
         self.index.is_none_or(|index| index == key.index)
             && wildcard_matches(&self.process, key.process.as_str())
@@ -132,6 +166,10 @@ impl fmt::Display for Term {
         }
         Ok(())
     }
+}
+
+fn is_plain(text: &str) -> bool {
+    !text.contains('*')
 }
 
 /// Whether `text` fits `pattern`, in which `*` stands for any run of characters. Linear in both, no recursion.

@@ -266,10 +266,12 @@ impl Spec {
 
     /// Whether it runs on a host with this name and these labels.
     pub fn places_on(&self, host: &HostName, labels: &BTreeMap<String, String>) -> bool {
-        let by_name = self.hosts.contains(host);
-        let by_label =
-            !self.selector.is_empty() && self.selector.iter().all(|(key, value)| labels.get(key) == Some(value));
-        by_name || by_label
+        self.hosts.contains(host) || self.selects(|key| labels.get(key))
+    }
+
+    /// Whether its selector fits what `label` knows of a host. A spec without a selector selects nothing.
+    pub fn selects<'a>(&self, label: impl Fn(&str) -> Option<&'a String>) -> bool {
+        !self.selector.is_empty() && self.selector.iter().all(|(key, value)| label(key) == Some(value))
     }
 
     /// How many instances run on this host, if it is placed there.

@@ -59,6 +59,11 @@ pub struct HostRecord {
 }
 
 impl HostRecord {
+    /// The label of this key that counts.
+    pub fn label(&self, key: &str) -> Option<&String> {
+        self.central_labels.get(key).or_else(|| self.own_labels.get(key))
+    }
+
     /// The labels that count.
     pub fn labels(&self) -> BTreeMap<String, String> {
         let mut labels = self.own_labels.clone();

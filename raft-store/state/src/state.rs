@@ -1,10 +1,11 @@
 //! The table in memory, with the indexes that answer questions about it.
 
-use alloc::{collections::BTreeMap, sync::Arc, vec::Vec};
+use alloc::{boxed::Box, collections::BTreeSet, sync::Arc, vec::Vec};
+use core::ops::Bound;
 
 use minder_model::{
-    Assignment, Digest, HostName, InstanceKey, InstanceRef, Item, ProcessName, RequestId, Revision, RunSpec, Selection,
-    encode,
+    Assignment, Digest, HostName, InstanceKey, InstanceRef, Item, Items, Place, ProcessName, RequestId, Revision,
+    RunSpec, Selection, encode,
 };
 use rpds::{RedBlackTreeMapSync, RedBlackTreeSetSync};
 
@@ -27,6 +28,8 @@ pub struct State {
     pub(crate) requests: Requests,
     /// Derived: the hosts each process has instances on.
     pub(crate) placements: RedBlackTreeMapSync<ProcessName, RedBlackTreeSetSync<HostName>>,
+    /// Derived: the processes that are placed by labels.
+    pub(crate) selecting: RedBlackTreeSetSync<ProcessName>,
     pub(crate) hash: StateHash,
 }
 
@@ -47,7 +50,7 @@ impl<T: ?Sized> Clone for Hashed<T> {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Slice {
     pub(crate) revision: Revision,
-    pub(crate) items: RedBlackTreeMapSync<InstanceKey, Item>,
+    pub(crate) items: Items,
 }
 
 /// A run spec and how many items address it. The count is derived, not stored.
@@ -55,6 +58,18 @@ pub(crate) struct Slice {
 pub(crate) struct StoredRunSpec {
     pub(crate) bytes: Arc<[u8]>,
     pub(crate) uses: u64,
+}
+
+type KeyRange = (Bound<InstanceKey>, Bound<InstanceKey>);
+
+/// All instances of a process on a host.
+fn keys_of(process: &ProcessName) -> KeyRange {
+    let key = |index| Bound::Included(InstanceKey::new(process.clone(), index));
+    (key(0), key(u32::MAX))
+}
+
+fn process_named(name: &str) -> Option<ProcessName> {
+    ProcessName::new(name).ok()
 }
 
 impl State {
@@ -100,12 +115,50 @@ impl State {
 
     /// The instances that a selection means, by host and key.
     pub fn selected<'a>(&'a self, selection: &'a Selection) -> impl Iterator<Item = (InstanceRef, &'a Item)> + 'a {
-        let on_host = |host: &'a HostName| self.items(host).map(move |(key, item)| (host, key, item));
-        self.assigned_hosts().flat_map(on_host).filter_map(|(host, key, item)| {
+        self.candidates(selection).filter_map(|(host, key, item)| {
             let labels = &self.process(&key.process)?.spec.labels;
             let instance = InstanceRef { host: host.clone(), key: key.clone() };
             selection.matches(&instance, labels).then_some((instance, item))
         })
+    }
+
+    /// The instances that are looked at to find those which a selection means: of the named processes and on the named
+    /// hosts where it has names, by host and key.
+    pub fn candidates<'a>(
+        &'a self,
+        selection: &Selection,
+    ) -> impl Iterator<Item = (&'a HostName, &'a InstanceKey, &'a Item)> + 'a {
+        let ranges: Arc<[KeyRange]> = match selection.named_processes() {
+            Some(names) => names.into_iter().filter_map(|name| Some(keys_of(&process_named(name)?))).collect(),
+            None => Arc::new([(Bound::Unbounded, Bound::Unbounded)]),
+        };
+        self.hosts_meant(selection).flat_map(move |host| {
+            let slice = self.slices.get(host);
+            let ranges = ranges.clone();
+            let keys = slice.into_iter().flat_map(move |slice| {
+                let ranges = ranges.clone();
+                (0..ranges.len()).flat_map(move |at| slice.items.range(ranges[at].clone()))
+            });
+            keys.map(move |(key, item)| (host, key, item))
+        })
+    }
+
+    /// The hosts that can have what a selection means, by name.
+    fn hosts_meant<'a>(&'a self, selection: &Selection) -> Box<dyn Iterator<Item = &'a HostName> + 'a> {
+        let Some(places) = selection.places() else { return Box::new(self.assigned_hosts()) };
+        let mut hosts = BTreeSet::new();
+        for place in places {
+            match place {
+                Place::Host(name) => hosts.extend(
+                    HostName::new(name).ok().and_then(|name| self.slices.get_key_value(&name)).map(|(host, _)| host),
+                ),
+                Place::Process(name) => {
+                    let placed = process_named(name).and_then(|name| self.placements.get(&name));
+                    hosts.extend(placed.into_iter().flat_map(|hosts| hosts.iter()));
+                }
+            }
+        }
+        Box::new(hosts.into_iter())
     }
 
     /// One instance.
@@ -121,7 +174,7 @@ impl State {
 
     /// Everything this host should run.
     pub fn assignment(&self, host: &HostName) -> Assignment {
-        let items: BTreeMap<_, _> = self.items(host).map(|(key, item)| (key.clone(), *item)).collect();
+        let items = self.slices.get(host).map(|slice| slice.items.clone()).unwrap_or_default();
         Assignment { host: host.clone(), revision: self.assignment_revision(host), items }
     }
 
@@ -148,13 +201,8 @@ impl State {
 
     /// The instances of a process on a host.
     pub(crate) fn keys_of(&self, process: &ProcessName, host: &HostName) -> impl Iterator<Item = &InstanceKey> {
-        let first = InstanceKey::new(process.clone(), 0);
-        let last = InstanceKey::new(process.clone(), u32::MAX);
-        self.slices
-            .get(host)
-            .into_iter()
-            .flat_map(move |slice| slice.items.range(first.clone()..=last.clone()))
-            .map(|(key, _)| key)
+        let range = keys_of(process);
+        self.slices.get(host).into_iter().flat_map(move |slice| slice.items.range(range.clone())).map(|(key, _)| key)
     }
 
     /// Every row, table by table, lazily.
@@ -194,6 +242,7 @@ impl State {
                 if record.spec.name != process {
                     return Err(RowError::new(key_bytes, "the spec of another process"));
                 }
+                self.note_selector(&record);
                 self.processes.insert_mut(process, Hashed { record: Arc::new(record), hash });
             }
             Key::RunSpec(digest) => {
@@ -207,7 +256,9 @@ impl State {
                 let item: Item = decode(key_bytes, value)?;
                 self.count_run_spec(item.spec, 1);
                 self.place(&key.process, &host);
-                self.edit_slice(&host, |slice| slice.items.insert_mut(key, item));
+                self.edit_slice(&host, |slice| {
+                    slice.items.insert(key, item);
+                });
             }
             Key::Slice(host) => {
                 let revision = decode(key_bytes, value)?;
@@ -246,39 +297,69 @@ impl State {
         }
     }
 
+    /// Lays out anew what was loaded row by row, without the room that this leaves between.
+    pub fn compact(&mut self) {
+        let hosts: Vec<HostName> = self.slices.keys().cloned().collect();
+        for host in &hosts {
+            if let Some(slice) = self.slices.get_mut(host) {
+                slice.items.compact();
+            }
+        }
+    }
+
     pub(crate) fn edit_slice(&mut self, host: &HostName, edit: impl FnOnce(&mut Slice)) {
-        let mut slice = self.slices.get(host).cloned().unwrap_or_default();
+        if let Some(slice) = self.slices.get_mut(host) {
+            return edit(slice);
+        }
+        let mut slice = Slice::default();
         edit(&mut slice);
         self.slices.insert_mut(host.clone(), slice);
     }
 
+    /// Notes whether a process is placed by labels.
+    pub(crate) fn note_selector(&mut self, record: &ProcessRecord) {
+        let name = &record.spec.name;
+        match (record.spec.selector.is_empty(), self.selecting.contains(name)) {
+            (false, false) => self.selecting.insert_mut(name.clone()),
+            (true, true) => {
+                self.selecting.remove_mut(name);
+            }
+            (false, true) | (true, false) => {}
+        }
+    }
+
     /// Notes that `host` has an instance of `process`.
     pub(crate) fn place(&mut self, process: &ProcessName, host: &HostName) {
-        let mut hosts = self.placements.get(process).cloned().unwrap_or_default();
-        if !hosts.contains(host) {
-            hosts.insert_mut(host.clone());
-            self.placements.insert_mut(process.clone(), hosts);
+        if self.placements.get(process).is_some_and(|hosts| hosts.contains(host)) {
+            return;
+        }
+        match self.placements.get_mut(process) {
+            Some(hosts) => hosts.insert_mut(host.clone()),
+            None => {
+                let mut hosts = RedBlackTreeSetSync::new_sync();
+                hosts.insert_mut(host.clone());
+                self.placements.insert_mut(process.clone(), hosts);
+            }
         }
     }
 
     /// Notes that `host` has no instance of `process` any more.
     pub(crate) fn unplace(&mut self, process: &ProcessName, host: &HostName) {
-        let Some(mut hosts) = self.placements.get(process).cloned() else { return };
+        let Some(hosts) = self.placements.get_mut(process) else { return };
         hosts.remove_mut(host);
         if hosts.is_empty() {
             self.placements.remove_mut(process);
-        } else {
-            self.placements.insert_mut(process.clone(), hosts);
         }
     }
 
     /// Counts `change` more items that address this run spec. Before its own row is loaded the bytes are empty.
     pub(crate) fn count_run_spec(&mut self, digest: Digest, change: i64) -> u64 {
-        let mut stored =
-            self.run_specs.get(&digest).cloned().unwrap_or_else(|| StoredRunSpec { bytes: Arc::from([]), uses: 0 });
-        stored.uses = stored.uses.saturating_add_signed(change);
-        let uses = stored.uses;
-        self.run_specs.insert_mut(digest, stored);
+        if let Some(stored) = self.run_specs.get_mut(&digest) {
+            stored.uses = stored.uses.saturating_add_signed(change);
+            return stored.uses;
+        }
+        let uses = 0_u64.saturating_add_signed(change);
+        self.run_specs.insert_mut(digest, StoredRunSpec { bytes: Arc::from([]), uses });
         uses
     }
 }

@@ -64,15 +64,16 @@ impl<'a> Writer<'a> {
 
     /// Stamps the revision of every touched slice and gives everything that was noted.
     pub(crate) fn finish(mut self, reply: Reply) -> Applied {
-        for host in self.touched.clone() {
-            let before = self.state.slices.get(&host).map(|slice| slice.revision).filter(|revision| revision.0 > 0);
+        let touched = core::mem::take(&mut self.touched);
+        for host in &touched {
+            let before = self.state.slices.get(host).map(|slice| slice.revision).filter(|revision| revision.0 > 0);
             let index = self.index;
-            self.state.edit_slice(&host, |slice| slice.revision = index);
-            let key = Key::Slice(host);
+            self.state.edit_slice(host, |slice| slice.revision = index);
+            let key = Key::Slice(host.clone());
             self.put_row(&key, before.map(|revision| hash_of(&key, &revision)), encode(&index));
         }
         let changes = self.noted.iter().map(|noted| self.change(noted)).collect();
-        Applied { reply, rows: self.rows, changes, touched: self.touched }
+        Applied { reply, rows: self.rows, changes, touched }
     }
 
     fn change(&self, noted: &Noted) -> Change {
@@ -115,6 +116,7 @@ impl<'a> Writer<'a> {
         let name = &record.spec.name;
         let before = self.state.processes.get(name).map(|before| before.hash);
         let hash = self.put_row(&Key::Process(name.clone()), before, encode(&*record));
+        self.state.note_selector(&record);
         self.state.processes.insert_mut(name.clone(), Hashed { record: record.clone(), hash });
         self.noted.push(Noted::Process(record));
     }
@@ -123,6 +125,7 @@ impl<'a> Writer<'a> {
         let Some(before) = self.state.processes.get(name).map(|before| before.hash) else { return };
         self.delete_row(&Key::Process(name.clone()), before);
         self.state.processes.remove_mut(name);
+        self.state.selecting.remove_mut(name);
         self.noted.push(Noted::ProcessGone(name.clone()));
     }
 
@@ -141,7 +144,9 @@ impl<'a> Writer<'a> {
         let row = Key::Item(host.clone(), key.clone());
         self.put_row(&row, before.map(|before| hash_of(&row, &before)), encode(&item));
         self.state.place(&key.process, host);
-        self.state.edit_slice(host, |slice| slice.items.insert_mut(key.clone(), item));
+        self.state.edit_slice(host, |slice| {
+            slice.items.insert(key.clone(), item);
+        });
         self.touched.insert(host.clone());
     }
 
@@ -150,7 +155,7 @@ impl<'a> Writer<'a> {
         let row = Key::Item(host.clone(), key.clone());
         self.delete_row(&row, hash_of(&row, &before));
         self.state.edit_slice(host, |slice| {
-            slice.items.remove_mut(key);
+            slice.items.remove(key);
         });
         self.release_run_spec(&before);
         if self.state.keys_of(&key.process, host).next().is_none() {

@@ -62,8 +62,9 @@ impl World {
         let Some(known) = self.managers[leader].fleet.hosts.get(&name) else {
             return Some(format!("manager {leader} has not heard of host {host}"));
         };
-        let statuses: &BTreeMap<_, InstanceStatus> = &known.observed.statuses;
-        let owed = reconcile(&state.assignment(&name), statuses);
+        let told = known.observed.statuses.iter().map(|status| (status.key.clone(), status.clone()));
+        let statuses: BTreeMap<_, InstanceStatus> = told.collect();
+        let owed = reconcile(&state.assignment(&name), &statuses);
         let open = owed.iter().find(|owed| !matches!(owed.why, OwedWhy::Failed));
         if let Some(owed) = open {
             let phase = statuses.get(&owed.key).map(|status| status.phase);

@@ -81,15 +81,11 @@ pub(super) fn remove(writer: &mut Writer<'_>, host: &HostName) -> Answer {
 /// Places and removes what selectors say about this host now.
 fn place_by_labels(writer: &mut Writer<'_>, host: &HostName) {
     let Some(labels) = writer.state.host(host).map(HostRecord::labels) else { return };
-    let by_selector: Vec<_> = writer
-        .state
-        .processes()
-        .filter(|(_, record)| !record.spec.selector.is_empty())
-        .map(|(_, record)| record.clone())
-        .collect();
+    let named = writer.state.selecting.iter();
+    let by_selector: Vec<_> = named.filter_map(|name| writer.state.process(name).cloned()).collect();
     for record in by_selector {
         if record.spec.places_on(host, &labels) {
-            place::place_on(writer, &record, host, record.spec.instances_on(host));
+            place::Placing::new(&record).on(writer, host, record.spec.instances_on(host));
         } else {
             place::remove_from(writer, &record.spec.name, host);
         }

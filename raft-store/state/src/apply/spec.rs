@@ -66,7 +66,7 @@ fn check_hosts_have_room(state: &State, specs: &[SharedSpec]) -> Result<(), Refu
         }
     }
     for (host, more) in added.into_iter().filter(|(_, more)| *more > 0) {
-        let total = state.slices.get(&host).map_or(0, |slice| slice.items.size() as u64) + more;
+        let total = state.slices.get(&host).map_or(0, |slice| slice.items.len() as u64) + more;
         if total > HOST_INSTANCES_MAX as u64 {
             return Err(Refusal::LimitExceeded(format!(
                 "host {host} would have {total} instances, the limit is {HOST_INSTANCES_MAX}"
