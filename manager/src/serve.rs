@@ -1,10 +1,10 @@
 //! The life of a manager process: open, serve, follow leadership, stop in order.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{io::Write, net::SocketAddr, sync::Arc, time::Duration};
 
 use futures::{Stream, TryStreamExt, future::join_all};
 use minder_model::{MESSAGE_BYTES_MAX, RequestId};
-use minder_proto::{FILE_DESCRIPTOR_SET, v1};
+use minder_proto::{FILE_DESCRIPTOR_SET, isolation::Isolated, v1};
 use minder_state::{Command, Expect, Proposal};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -28,6 +28,7 @@ use crate::{
     forward::{ForwardLayer, Leader},
     gathered::Gathered,
     history::History,
+    line::ManagerLineLayer,
     logs::LogBroker,
     presence::Presences,
     raft::{Addresses, Node, PeerService},
@@ -70,7 +71,8 @@ pub async fn run(settings: Settings) -> Result<(), End> {
         serve_metrics(running.core.clone(), address).await?;
     }
     let Addresses { client, peer } = &running.addresses;
-    println!("ready client={client} peer={peer}");
+    // Whoever started it may have stopped reading by the time it comes back from a drill.
+    let _ = writeln!(std::io::stdout(), "ready client={client} peer={peer}");
     tracing::info!(client, peer, data = %settings.data.display(), "manager is up");
     let mut terminate = tokio::signal::unix::signal(SignalKind::terminate()).map_err(End::start)?;
     let mut interrupt = tokio::signal::unix::signal(SignalKind::interrupt()).map_err(End::start)?;
@@ -185,6 +187,7 @@ async fn open(settings: &Settings, addresses: Addresses, fleet: &Arc<Fleet>) -> 
         room: Room::new(settings.disk_floor_bytes),
         presences: Presences::default(),
         places: Places::new(settings.streams_max),
+        drills: settings.drills,
     }))
 }
 
@@ -252,7 +255,7 @@ async fn serve_peers<S: Carrier>(core: Arc<Core>, incoming: impl Incoming<S>, st
     let service = v1::peer_server::PeerServer::new(PeerService::new(core.node.clone()))
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
-    let gathered = incoming.map_ok(Gathered::new);
+    let gathered = incoming.map_ok(|stream| Gathered::new(Isolated::managers(stream)));
     let served = server().add_service(service).serve_with_incoming_shutdown(gathered, stopped(stopping)).await;
     if let Err(error) = served {
         tracing::error!(%error, "serving managers ended");
@@ -277,14 +280,16 @@ async fn serve_clients<S: Carrier>(core: Arc<Core>, incoming: impl Incoming<S>, 
     let slaves = v1::slave_server::SlaveServer::new(SlaveService::new(core.clone()))
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
+    let incoming = incoming.map_ok(|stream| Gathered::new(Isolated::anybodys(stream)));
     let served = server()
+        .layer(ManagerLineLayer)
         .layer(ForwardLayer::new(core))
         .add_service(health_service)
         .add_service(reflection_v1)
         .add_service(reflection_v1alpha)
         .add_service(control)
         .add_service(slaves)
-        .serve_with_incoming_shutdown(incoming.map_ok(Gathered::new), stopped(stopping))
+        .serve_with_incoming_shutdown(incoming, stopped(stopping))
         .await;
     if let Err(error) = served {
         tracing::error!(%error, "serving users and slaves ended");

@@ -12,6 +12,8 @@ use std::{
     time::Duration,
 };
 
+use minder_model::DRILL_MS_MAX;
+
 /// Milliseconds that a program which comes back stays away first.
 const AWAY_VARIABLE: &str = "MINDER_AWAY_MS";
 
@@ -37,10 +39,10 @@ fn program() -> PathBuf {
 /// The first thing a program does: whether it has come back from a drill, and if so, after it has stayed away for as long
 /// as it was told. Nothing is open before.
 pub fn stay_away() -> bool {
-    let told = env::var(AWAY_VARIABLE).ok().and_then(|text| text.parse().ok());
-    match told.map(Duration::from_millis) {
-        Some(away) => {
-            std::thread::sleep(away);
+    let told = env::var(AWAY_VARIABLE).ok().and_then(|text| text.parse::<u64>().ok());
+    match told {
+        Some(ms) => {
+            std::thread::sleep(Duration::from_millis(ms.min(DRILL_MS_MAX)));
             true
         }
         None => false,

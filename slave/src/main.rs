@@ -22,6 +22,7 @@ mod session;
 mod settings;
 
 use std::{
+    io::Write,
     net::SocketAddr,
     process::ExitCode,
     sync::{Arc, Mutex},
@@ -29,6 +30,7 @@ use std::{
 
 use clap::Parser;
 use minder_model::{InstanceKey, MachineHistory};
+use minder_proto::vanish;
 use minder_shim::identity;
 use tokio::{net::TcpListener, signal::unix::SignalKind, sync::watch};
 
@@ -53,6 +55,9 @@ const EXIT_IN_USE: u8 = 14;
 const THREADS: usize = 2;
 
 fn main() -> ExitCode {
+    if vanish::stay_away() {
+        os::leftover::reap();
+    }
     let settings = match Settings::resolve(Flags::parse()) {
         Ok(settings) => settings,
         Err(problem) => {
@@ -130,7 +135,8 @@ async fn run(settings: Settings) -> ExitCode {
         }
     }
     tokio::spawn(link.run());
-    println!("ready host={}", settings.name);
+    // Whoever started it may have stopped reading by the time it comes back from a drill.
+    let _ = writeln!(std::io::stdout(), "ready host={}", settings.name);
     tracing::info!(host = %settings.name, data = %settings.data.display(), "slave is up");
     // Both may be dropped at their await: the process ends, and what it supervises goes on.
     tokio::select! {
