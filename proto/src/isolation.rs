@@ -230,7 +230,7 @@ mod tests {
 
     use super::*;
 
-    const LASTS: Duration = Duration::from_secs(5);
+    const LASTS: Duration = Duration::from_millis(200);
 
     fn pair(is_managers: bool) -> (Isolated<DuplexStream>, DuplexStream, &'static Isolation) {
         let isolation: &'static Isolation = Box::leak(Box::new(Isolation::new()));
@@ -238,7 +238,7 @@ mod tests {
         (Isolated::new(near, is_managers, isolation), far, isolation)
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn nothing_passes_either_way_until_it_is_over() {
         let (mut near, mut far, isolation) = pair(true);
         near.write_all(b"a").await.unwrap();
@@ -250,21 +250,21 @@ mod tests {
         let (mut read, mut write) = tokio::io::split(near);
         let (heard, _, told) = tokio::join!(read.read_u8(), write.write_all(b"c"), far.read_u8());
         assert_eq!((heard.unwrap(), told.unwrap()), (b'b', b'c'));
-        assert_eq!(began.elapsed(), LASTS);
+        assert!(began.elapsed() >= LASTS);
         assert!(!isolation.is_on());
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn the_end_of_a_connection_is_not_heard_before_it_is_over() {
         let (near, mut far, isolation) = pair(true);
         let began = tokio::time::Instant::now();
         isolation.begin(LASTS);
         drop(near);
         assert_eq!(far.read(&mut [0; 4]).await.unwrap(), 0);
-        assert_eq!(began.elapsed(), LASTS);
+        assert!(began.elapsed() >= LASTS);
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn users_and_slaves_are_not_concerned_and_a_manager_is_from_when_it_is_known() {
         let (mut near, mut far, isolation) = pair(false);
         isolation.begin(LASTS);
@@ -273,6 +273,6 @@ mod tests {
         let began = tokio::time::Instant::now();
         near.connect_info().belongs_to_manager();
         near.write_all(b"b").await.unwrap();
-        assert_eq!(began.elapsed(), LASTS);
+        assert!(began.elapsed() >= LASTS);
     }
 }

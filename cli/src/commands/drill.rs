@@ -18,7 +18,7 @@ use v1::DrillKind;
 
 use self::{
     judge::{Outcome, judge},
-    observed::{Observed, Scene, Target},
+    observed::{Observed, Target},
     progress::Progress,
     report::Report,
     scene::Lookout,
@@ -320,7 +320,6 @@ async fn perform(
     Ok(Observed {
         kind: plan.kind(),
         target: plan.target.clone(),
-        lasts_us: plan.lasts.as_micros() as u64,
         fault_us,
         stopped_us,
         writers: plan.writers,

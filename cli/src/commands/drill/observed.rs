@@ -11,8 +11,6 @@ pub struct Observed {
     pub kind: DrillKind,
     /// Whom it was done to.
     pub target: Target,
-    /// How long the killed one was to stay away, or the partition to last.
-    pub lasts_us: u64,
     /// When it was asked for.
     pub fault_us: u64,
     /// When writers and readers were told to stop.

@@ -80,9 +80,6 @@ struct Log {
 impl Report {
     pub fn new(what: String, seen: &Observed, verdict: Verdict) -> Self {
         let ended = |end: WriteEnd| seen.writes.iter().filter(move |write| write.end == end).count();
-        let slowest = |times: &mut dyn Iterator<Item = (u64, u64)>| {
-            times.map(|(called_us, answered_us)| answered_us - called_us).max().unwrap_or_default() / 1_000
-        };
         let after_ms = |at_us: u64| at_us.saturating_sub(seen.fault_us) / 1_000;
         let leader = |leader: Option<u64>| leader.unwrap_or_default();
         let changes = |is: fn(&What) -> bool| seen.changes.iter().filter(|change| is(&change.what)).count();
@@ -104,13 +101,13 @@ impl Report {
                 failed: ended(WriteEnd::Failed),
                 said_again: seen.repeats.len(),
                 gap: Gap::of_writes(seen),
-                slowest_ms: slowest(&mut seen.acknowledged().map(|(write, ..)| (write.called_us, write.answered_us))),
+                slowest_ms: slowest_ms(seen.acknowledged().map(|(write, ..)| (write.called_us, write.answered_us))),
             },
             reads: Reads {
                 answered: seen.reads.len(),
                 failed: seen.reads_failed,
                 gap: Gap::of_reads(seen),
-                slowest_ms: slowest(&mut seen.reads.iter().map(|read| (read.called_us, read.answered_us))),
+                slowest_ms: slowest_ms(seen.reads.iter().map(|read| (read.called_us, read.answered_us))),
             },
             hosts_back_ms: seen.reattached.iter().map(|(host, at_us)| (host.clone(), after_ms(*at_us))).collect(),
             back_ms: seen.back_us.map(after_ms),
@@ -207,6 +204,11 @@ impl Report {
             None => connected,
         }
     }
+}
+
+/// Of calls, each with when it was made and when it was answered.
+fn slowest_ms(calls: impl Iterator<Item = (u64, u64)>) -> u64 {
+    calls.map(|(called_us, answered_us)| answered_us.saturating_sub(called_us)).max().unwrap_or_default() / 1_000
 }
 
 fn gap(gap: Option<Gap>, slowest_ms: u64) -> String {

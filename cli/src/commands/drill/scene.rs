@@ -1,6 +1,7 @@
 //! The cluster before, while and after it is hurt.
 
 use std::{
+    cell::Cell,
     collections::{BTreeMap, BTreeSet},
     time::Duration,
 };
@@ -19,6 +20,8 @@ use crate::{views::phase, words::full};
 const HOSTS_INTERVAL: Duration = Duration::from_millis(20);
 /// Between two looks at the managers; one that does not answer holds a look up by a second anyway.
 const MANAGERS_INTERVAL: Duration = Duration::from_millis(50);
+/// What was not noticed so long after it was over never will be: an election and a look take less.
+const NOTICED_LATE_US: u64 = 3_000_000;
 /// Reports come again within a heartbeat of the session.
 const REPORTS_LIMIT: Duration = Duration::from_secs(10);
 /// And managers stand at one index within milliseconds, unless others write all the time.
@@ -104,7 +107,9 @@ pub struct Sighted {
 impl Lookout<'_> {
     /// Looks until all that is waited for has been seen, or time is over.
     pub async fn keep(&self) -> Sighted {
-        let (reattached, (harmed_us, back_us)) = tokio::join!(self.hosts(), self.managers());
+        // Without a change of leader no host has any reason to come again.
+        let unharmed = Cell::new(false);
+        let (reattached, (harmed_us, back_us)) = tokio::join!(self.hosts(&unharmed), self.managers(&unharmed));
         match self.target {
             Target::Manager { .. } => Sighted { harmed_us, back_us, reattached },
             // A slave is harmed and back when it is there as another one.
@@ -115,7 +120,7 @@ impl Lookout<'_> {
         }
     }
 
-    async fn hosts(&self) -> BTreeMap<String, u64> {
+    async fn hosts(&self, unharmed: &Cell<bool>) -> BTreeMap<String, u64> {
         let expected: BTreeSet<&String> =
             self.before.hosts.iter().filter(|(_, host)| host.connected).map(|(name, _)| name).collect();
         let mut reattached = BTreeMap::new();
@@ -124,7 +129,7 @@ impl Lookout<'_> {
                 let term = reply.position.as_ref().map_or(0, |position| position.term);
                 let now_us = self.traffic.now_us();
                 for (name, host) in hosts_of(&reply) {
-                    if expected.contains(&name) && self.is_back(&name, &host, term) {
+                    if expected.contains(&name) && self.is_back(&name, &host, term, unharmed.get()) {
                         reattached.entry(name).or_insert(now_us);
                     }
                 }
@@ -134,18 +139,18 @@ impl Lookout<'_> {
         reattached
     }
 
-    fn is_back(&self, name: &str, host: &HostSeen, term: u64) -> bool {
+    fn is_back(&self, name: &str, host: &HostSeen, term: u64, unharmed: bool) -> bool {
         let as_wanted = match self.target {
             Target::Host(target) if target == name => {
                 self.before.hosts.get(name).is_some_and(|before| before.slave_id != host.slave_id)
             }
-            Target::Manager { leads: true, .. } => term > self.before.term,
+            Target::Manager { leads: true, .. } => unharmed || term > self.before.term,
             Target::Host(_) | Target::Manager { .. } => true,
         };
         host.connected && as_wanted
     }
 
-    async fn managers(&self) -> (Option<u64>, Option<u64>) {
+    async fn managers(&self, unharmed: &Cell<bool>) -> (Option<u64>, Option<u64>) {
         let Target::Manager { id: target, leads, .. } = self.target else { return (None, None) };
         let (mut harmed_us, mut back_us) = (None, None);
         while (harmed_us.is_none() || back_us.is_none()) && Instant::now() < self.until {
@@ -163,8 +168,8 @@ impl Lookout<'_> {
                 }
                 if answers.is_some_and(|status| self.has_returned(status, now_us)) {
                     back_us.get_or_insert(now_us);
-                    // Whatever was not noticed by now never will be.
                     if harmed_us.is_none() && now_us > self.over_us() + NOTICED_LATE_US {
+                        unharmed.set(true);
                         break;
                     }
                 }
@@ -188,9 +193,6 @@ impl Lookout<'_> {
         self.fault_us + self.lasts.as_micros() as u64
     }
 }
-
-/// An election and a look take less.
-const NOTICED_LATE_US: u64 = 3_000_000;
 
 /// The whole once all that ran before is reported again, or that is not to be expected any more.
 pub async fn look_after(client: &Client, before: &Scene) -> Result<Scene, Error> {

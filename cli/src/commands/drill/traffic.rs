@@ -129,7 +129,7 @@ impl Traffic {
     }
 
     /// What can be asked while others own it.
-    pub fn counter(&self) -> impl Fn() -> Count + Send + 'static {
+    pub fn counter(&self) -> impl Fn() -> Count + Send + 'static + use<> {
         let shared = self.shared.clone();
         move || {
             let seen = shared.seen();

@@ -35,7 +35,6 @@ fn well() -> Observed {
     Observed {
         kind: DrillKind::LeaderKill,
         target: Target::Manager { id: 1, address: "m1:7701".into(), leads: true },
-        lasts_us: 0,
         fault_us: FAULT_US,
         stopped_us: at(20) + 5_000,
         writers: 1,
