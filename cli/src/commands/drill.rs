@@ -232,7 +232,7 @@ async fn carry_out(context: &Context, plan: &Plan) -> Result<u8, Failure> {
     let progress = Progress::begin(&context.screen, traffic.counter());
     // Dropped when somebody ends this, the drill leaves its harm to end by itself; writers are told to stop below.
     let seen = tokio::select! {
-        seen = perform(context, plan, &mut traffic, &progress) => Some(seen),
+        seen = perform(context, plan, revision, &mut traffic, &progress) => Some(seen),
         () = told_to_end() => None,
     };
     progress.stage("cleaning up");
@@ -284,6 +284,7 @@ async fn leftovers(context: &Context) -> Result<u64, Failure> {
 async fn perform(
     context: &Context,
     plan: &Plan,
+    first_index: u64,
     traffic: &mut Traffic,
     progress: &Progress,
 ) -> Result<Observed, Failure> {
@@ -323,6 +324,7 @@ async fn perform(
         fault_us,
         stopped_us,
         writers: plan.writers,
+        first_index,
         writes: seen.writes,
         repeats: seen.repeats,
         reads: seen.reads,

@@ -16,6 +16,8 @@ pub struct Observed {
     /// When writers and readers were told to stop.
     pub stopped_us: u64,
     pub writers: usize,
+    /// The last log index before the traffic began.
+    pub first_index: u64,
     pub writes: Vec<WriteSeen>,
     pub repeats: Vec<Repeat>,
     pub reads: Vec<ReadSeen>,

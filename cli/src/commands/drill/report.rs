@@ -1,6 +1,6 @@
 //! What came of a drill, for people and for programs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use minder_client::v1::DrillKind;
 use serde::Serialize;
@@ -69,12 +69,14 @@ struct Reads {
 
 #[derive(Debug, Serialize)]
 struct Log {
-    /// Raft entries written from before the harm until the writers had stopped.
+    /// Raft entries from the drill's begin until its writers had stopped.
     entries: u64,
-    /// Committed changes since the drill began: its own, those of hosts, those of others.
+    /// Those that changed something: its own, those of hosts, those of others.
     by_the_drill: usize,
     by_hosts: usize,
     by_others: usize,
+    /// Those that changed nothing: what the drill said again, new leaders' first entries, retries.
+    without_change: u64,
 }
 
 impl Report {
@@ -83,6 +85,8 @@ impl Report {
         let after_ms = |at_us: u64| at_us.saturating_sub(seen.fault_us) / 1_000;
         let leader = |leader: Option<u64>| leader.unwrap_or_default();
         let changes = |is: fn(&What) -> bool| seen.changes.iter().filter(|change| is(&change.what)).count();
+        let entries = seen.after.last_index.saturating_sub(seen.first_index);
+        let changing: BTreeSet<u64> = seen.changes.iter().map(|change| change.revision).collect();
         Self {
             drill: match seen.kind {
                 DrillKind::LeaderKill => "leader-kill",
@@ -113,10 +117,11 @@ impl Report {
             back_ms: seen.back_us.map(after_ms),
             instances_looked_at: seen.before.instances.values().filter(|instance| instance.runs).count(),
             log: Log {
-                entries: seen.after.last_index.saturating_sub(seen.before.last_index),
+                entries,
                 by_the_drill: changes(|what| matches!(what, What::Own { .. })),
                 by_hosts: changes(|what| matches!(what, What::Host(_))),
                 by_others: changes(|what| matches!(what, What::Process(_))),
+                without_change: entries.saturating_sub(changing.len() as u64),
             },
             promises: verdict.promises,
             inconclusive: verdict.inconclusive,
@@ -161,8 +166,12 @@ impl Report {
             (
                 "entries",
                 format!(
-                    "{} in the log; changes: {} of this drill, {} of others, {} of hosts",
-                    self.log.entries, self.log.by_the_drill, self.log.by_others, self.log.by_hosts
+                    "{} in the log: {} of this drill, {} of others, {} of hosts, {} that changed nothing",
+                    self.log.entries,
+                    self.log.by_the_drill,
+                    self.log.by_others,
+                    self.log.by_hosts,
+                    self.log.without_change
                 ),
             ),
         ];

@@ -25,6 +25,8 @@ const PAUSE: Duration = Duration::from_millis(10);
 const READERS: usize = 2;
 /// One write in so many is said again.
 const REPEAT_EVERY: u64 = 8;
+/// The follower looks this often whether it may end.
+const FOLLOW_LOOK: Duration = Duration::from_millis(50);
 /// The variable that tells one write from another.
 const VALUE: &str = "MINDER_DRILL_WRITE";
 
@@ -247,7 +249,12 @@ fn written(process: &v1::Process) -> Written {
 async fn follow(shared: Arc<Shared>, client: Client, revision: u64) {
     let mut watch: DesiredWatch<'_> = client.watch(revision);
     while shared.followed.load(Ordering::Relaxed) < shared.follow_to.load(Ordering::Relaxed) {
-        let Ok(event) = watch.next().await else { return };
+        // Where nothing changes nothing comes; dropped, the watch loses nothing.
+        let event = match tokio::time::timeout(FOLLOW_LOOK, watch.next()).await {
+            Ok(Ok(event)) => event,
+            Ok(Err(_)) => return,
+            Err(_) => continue,
+        };
         let what = match event.change {
             Some(v1::watch_event::Change::ProcessPut(process)) => Some(process_put(&shared, &process)),
             Some(v1::watch_event::Change::ProcessDeleted(name)) => Some(What::Process(name)),

@@ -38,6 +38,7 @@ fn well() -> Observed {
         fault_us: FAULT_US,
         stopped_us: at(20) + 5_000,
         writers: 1,
+        first_index: 100,
         writes: writes.collect(),
         repeats: vec![Repeat { value: value(8), first: 108, again: 108 }],
         reads: reads.collect(),
