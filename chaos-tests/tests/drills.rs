@@ -3,7 +3,9 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::{
+    collections::BTreeMap,
     fs,
+    path::PathBuf,
     process::{Child, Command, Output, Stdio},
 };
 
@@ -119,26 +121,44 @@ async fn each_kind_holds_and_disturbs_no_process() {
     }
     nothing_is_left(&cluster).await;
     cluster.wait_until_in_step().await;
+    let mut addresses: Vec<String> =
+        cluster.statuses().await.into_iter().map(|status| status.member.unwrap().client_address).collect();
+    addresses.sort();
+    let mut before = cluster.addresses.clone();
+    before.sort();
+    assert_eq!(addresses, before, "who came back is where it was, although it was told to take any free port");
 }
 
 /// Else a manager or slave that comes back would find its own ports and locks taken.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_descriptor_is_closed_when_a_program_comes_back() {
-    const CLOSED_AT_EXECUTION: u32 = 0o2_000_000;
+    // What whoever runs this test has left open for all is handed on, as at every start.
+    let handed_on: Vec<PathBuf> = open_over_execution(std::process::id()).into_values().collect();
     let cluster = Cluster::start(PLENTY).await;
     run_something(&cluster).await;
     for program in cluster.managers.iter().chain(&cluster.slaves) {
-        let folder = format!("/proc/{}/fdinfo", program.pid());
-        for entry in fs::read_dir(folder).unwrap().flatten() {
-            let number: u32 = entry.file_name().to_str().unwrap().parse().unwrap();
-            // One that was closed since has no flags.
-            let Ok(text) = fs::read_to_string(entry.path()) else { continue };
-            let flags = text.lines().find_map(|line| line.strip_prefix("flags:")).unwrap().trim();
-            let flags = u32::from_str_radix(flags, 8).unwrap();
-            let what = fs::read_link(format!("/proc/{}/fd/{number}", program.pid()));
-            assert!(number < 3 || flags & CLOSED_AT_EXECUTION != 0, "descriptor {number} stays open: {what:?}");
+        for (number, what) in open_over_execution(program.pid()) {
+            assert!(handed_on.contains(&what), "descriptor {number} stays open: {}", what.display());
         }
     }
+}
+
+/// Descriptors beside standard input, output and error that an execution does not close, with what they are of.
+fn open_over_execution(pid: u32) -> BTreeMap<u32, PathBuf> {
+    const CLOSED_AT_EXECUTION: u32 = 0o2_000_000;
+    let mut open = BTreeMap::new();
+    for entry in fs::read_dir(format!("/proc/{pid}/fdinfo")).unwrap().flatten() {
+        let number: u32 = entry.file_name().to_str().unwrap().parse().unwrap();
+        // One that was closed since has neither flags nor an end.
+        let Ok(text) = fs::read_to_string(entry.path()) else { continue };
+        let Ok(what) = fs::read_link(format!("/proc/{pid}/fd/{number}")) else { continue };
+        let flags = text.lines().find_map(|line| line.strip_prefix("flags:")).unwrap().trim();
+        let flags = u32::from_str_radix(flags, 8).unwrap();
+        if number > 2 && flags & CLOSED_AT_EXECUTION == 0 {
+            open.insert(number, what);
+        }
+    }
+    open
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -62,8 +62,8 @@ impl End {
 
 /// Runs a manager until a signal or a fault ends it.
 pub async fn run(settings: Settings) -> Result<(), End> {
-    let (client_listener, client) = bind("listen", settings.listen, settings.advertise.as_deref()).await?;
-    let (peer_listener, peer) = bind("peer_listen", settings.peer_listen, settings.peer_advertise.as_deref()).await?;
+    let (client_listener, client) = bind("--listen", settings.listen, settings.advertise.as_deref()).await?;
+    let (peer_listener, peer) = bind("--peer-listen", settings.peer_listen, settings.peer_advertise.as_deref()).await?;
     let clients = Listening { incoming: incoming(client_listener), address: client };
     let peers = Listening { incoming: incoming(peer_listener), address: peer };
     let running = Running::start(&settings, clients, peers).await?;
@@ -191,17 +191,22 @@ async fn open(settings: &Settings, addresses: Addresses, fleet: &Arc<Fleet>) -> 
     }))
 }
 
-async fn bind(what: &str, address: SocketAddr, advertise: Option<&str>) -> Result<(TcpListener, String), End> {
+/// Listens at the address that this flag gives, or the file by the same name.
+async fn bind(flag: &'static str, address: SocketAddr, advertise: Option<&str>) -> Result<(TcpListener, String), End> {
     let listener = TcpListener::bind(address).await.map_err(|error| {
+        let what = flag.trim_start_matches('-').replace('-', "_");
         End::start(format!("cannot listen at {address} ({what}): {error}; is another manager running there?"))
     })?;
     let bound = listener.local_addr().map_err(End::start)?;
+    if address.port() == 0 {
+        minder_proto::vanish::keep(flag, bound.to_string());
+    }
     Ok((listener, advertise.map_or_else(|| bound.to_string(), Into::into)))
 }
 
 /// Metrics end with the process.
 async fn serve_metrics(core: Arc<Core>, address: SocketAddr) -> Result<(), End> {
-    let (listener, address) = bind("metrics_listen", address, None).await?;
+    let (listener, address) = bind("--metrics-listen", address, None).await?;
     tracing::info!(address, "metrics are served");
     tokio::spawn(minder_proto::metrics::serve(listener, move || crate::metrics::page(&core)));
     Ok(())

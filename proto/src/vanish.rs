@@ -6,9 +6,11 @@
 
 use std::{
     env,
+    ffi::OsString,
     os::unix::process::CommandExt,
     path::PathBuf,
     process::{Command, abort},
+    sync::{Mutex, PoisonError},
     time::Duration,
 };
 
@@ -16,6 +18,15 @@ use minder_model::DRILL_MS_MAX;
 
 /// Milliseconds that a program which comes back stays away first.
 const AWAY_VARIABLE: &str = "MINDER_AWAY_MS";
+
+/// Flags that the program is given beside its own words when it comes back.
+static KEPT: Mutex<Vec<(&str, String)>> = Mutex::new(Vec::new());
+
+/// What chance has decided at this start is to be so again when the program comes back: it is given this flag, such as a
+/// listening address with the port that was free, in the place of its own.
+pub fn keep(flag: &'static str, value: String) {
+    KEPT.lock().unwrap_or_else(PoisonError::into_inner).push((flag, value));
+}
 
 /// Ends everything here now and begins anew after `away`. Where the program cannot be executed any more it aborts, and
 /// whoever looks after it decides.
@@ -25,9 +36,24 @@ pub fn vanish(away: Duration) -> ! {
     if let Some(name) = words.next() {
         again.arg0(name);
     }
+    let mut words: Vec<OsString> = words.collect();
+    for (flag, value) in KEPT.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+        set(&mut words, flag, value);
+    }
     let error = again.args(words).env(AWAY_VARIABLE, away.as_millis().to_string()).exec();
     eprintln!("this program cannot be executed again: {error}");
     abort()
+}
+
+/// Gives a flag its value, whether it stands there as one word, as two, or not at all.
+fn set(words: &mut Vec<OsString>, flag: &str, value: &str) {
+    if let Some(at) = words.iter().position(|word| word == flag).filter(|at| at + 1 < words.len()) {
+        words[at + 1] = value.into();
+        return;
+    }
+    let joined = format!("{flag}=");
+    words.retain(|word| !word.to_string_lossy().starts_with(&joined));
+    words.push(format!("{joined}{value}").into());
 }
 
 /// A program that was replaced since is the new one, as after any other restart; one that was removed is still the old.
@@ -46,5 +72,24 @@ pub fn stay_away() -> bool {
             true
         }
         None => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flag_is_set_however_it_was_written() {
+        for (words, expected) in [
+            (&["--data", "d"][..], &["--data", "d", "--listen=a:7"][..]),
+            (&["--listen", "a:0", "-x"], &["--listen", "a:7", "-x"]),
+            (&["--listen=a:0", "--data", "d"], &["--data", "d", "--listen=a:7"]),
+            (&["--listen", "a:0", "--peer-listen", "a:0"], &["--listen", "a:7", "--peer-listen", "a:0"]),
+        ] {
+            let mut words: Vec<OsString> = words.iter().map(OsString::from).collect();
+            set(&mut words, "--listen", "a:7");
+            assert_eq!(words, expected);
+        }
     }
 }

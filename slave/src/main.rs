@@ -147,7 +147,11 @@ async fn run(settings: Settings) -> ExitCode {
 
 async fn serve_metrics(link: Arc<Link>, address: SocketAddr) -> std::io::Result<SocketAddr> {
     let listener = TcpListener::bind(address).await?;
+    let any_port = address.port() == 0;
     let address = listener.local_addr()?;
+    if any_port {
+        vanish::keep("--metrics-listen", address.to_string());
+    }
     tokio::spawn(minder_proto::metrics::serve(listener, move || metrics::page(&link)));
     Ok(address)
 }
