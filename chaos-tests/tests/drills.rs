@@ -7,6 +7,7 @@ use std::{
     fs,
     path::PathBuf,
     process::{Child, Command, Output, Stdio},
+    time::Duration,
 };
 
 use minder_chaos_tests::{Cluster, ClusterShape, all, bin, descendants_of, eventually, is_alive, named};
@@ -127,6 +128,51 @@ async fn each_kind_holds_and_disturbs_no_process() {
     let mut before = cluster.addresses.clone();
     before.sort();
     assert_eq!(addresses, before, "who came back is where it was, although it was told to take any free port");
+}
+
+/// Neither entries nor calls that others pass on reach it, and its own calls reach nobody; its users and slaves do reach it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_manager_that_is_cut_off_hears_and_says_nothing() {
+    let cluster = allowed(PLENTY).await;
+    let leader = cluster.leader().await;
+    let (cut_off, other) = ((leader + 1) % 3, (leader + 2) % 3);
+    let client = cluster.client_without(cut_off);
+    let term = cluster.statuses().await[0].term;
+    let request = v1::DrillRequest {
+        kind: v1::DrillKind::Partition.into(),
+        manager: cluster.addresses[cut_off].clone(),
+        duration_ms: 8_000,
+        ..Default::default()
+    };
+    client.drill(request.clone()).await.unwrap();
+    let role_of = |statuses: Vec<v1::ManagerStatus>, manager: usize| {
+        let address = &cluster.addresses[manager];
+        let status = statuses.into_iter().find(|one| one.member.as_ref().unwrap().client_address == *address);
+        status.unwrap().role
+    };
+    eventually("the others miss it", || async {
+        let statuses = cluster.client_of(other).in_turn().managers(false).await.ok()?.managers;
+        (role_of(statuses, cut_off) == "unreachable").then_some(())
+    })
+    .await;
+    let twice = cluster.client_of(cut_off).drill(request).await.unwrap_err().to_string();
+    assert!(twice.contains("cut off by another drill"), "{twice}");
+
+    let own_word = || async { cluster.client_of(cut_off).in_turn().managers(true).await.unwrap().managers.remove(0) };
+    let before = own_word().await;
+    for name in ["a", "b", "c"] {
+        let spec = Spec::new(ProcessName::new(name).unwrap(), "/bin/true");
+        client.apply(&[spec], &Write::default()).await.unwrap();
+    }
+    let after = own_word().await;
+    assert_eq!((before.last_log_index, before.applied_index), (after.last_log_index, after.applied_index));
+    let hurried = cluster.client_of(cut_off).in_turn().with_deadline(Duration::from_millis(500));
+    hurried.processes(named(&["a"]), false).await.unwrap_err();
+    assert!(hurried.processes(named(&["a"]), true).await.unwrap().processes.is_empty(), "it has heard of a");
+
+    cluster.wait_until_answering().await;
+    cluster.wait_until_in_step().await;
+    assert!(cluster.statuses().await.iter().all(|status| status.term == term), "its return has disturbed the leader");
 }
 
 /// Else a manager or slave that comes back would find its own ports and locks taken.
