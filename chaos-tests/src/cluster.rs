@@ -49,6 +49,11 @@ impl Cluster {
 
     /// The same with managers that have this in their configuration files.
     pub async fn start_configured(shape: ClusterShape, manager_toml: &str) -> Self {
+        Self::start_with(shape, manager_toml, &[]).await
+    }
+
+    /// The same with slaves that have more words on their command lines.
+    pub async fn start_with(shape: ClusterShape, manager_toml: &str, slave_words: &[&str]) -> Self {
         let folder = tempfile::Builder::new().prefix("minder-chaos-").tempdir().unwrap();
         let logs = folder.path().join("logs");
         std::fs::create_dir(&logs).unwrap();
@@ -64,7 +69,7 @@ impl Cluster {
         let peers = (0..shape.managers).map(|_| cluster.start_manager()).collect();
         cluster.client_of(0).init(peers).await.unwrap();
         for number in 1..=shape.slaves {
-            let slave = cluster.new_slave(number, &logs);
+            let slave = cluster.new_slave(number, &logs, slave_words);
             cluster.slaves.push(slave);
         }
         cluster.wait_for_sessions(shape.slaves).await;
@@ -90,13 +95,14 @@ impl Cluster {
         peer.to_owned()
     }
 
-    fn new_slave(&self, number: usize, logs: &Path) -> Program {
+    fn new_slave(&self, number: usize, logs: &Path, words: &[&str]) -> Program {
         let data = self.path().join(format!("slave-{number}"));
         let name = format!("host-{number}");
         let address = format!("127.0.0.1:{}", 9_000 + number);
         let managers = self.addresses.join(",");
         let args = ["--name", &name, "--data", path(&data), "--managers", &managers, "--address", &address];
-        let mut slave = Program::new(format!("slave-{number}"), "minder-slave", args.map(String::from).to_vec(), logs);
+        let args = args.iter().chain(words).map(ToString::to_string).collect();
+        let mut slave = Program::new(format!("slave-{number}"), "minder-slave", args, logs);
         slave.start();
         slave
     }

@@ -5,6 +5,7 @@ pub mod backup;
 pub mod completion;
 pub mod delete;
 pub mod doctor;
+pub mod drill;
 pub mod events;
 pub mod explain;
 pub mod get;
@@ -58,6 +59,7 @@ pub async fn run(flags: Minderctl) -> Result<u8, Failure> {
         Command::Manager(command) => manager::run(&context()?, command).await,
         Command::Backup(command) => backup::run(&global, command).await,
         Command::Doctor(command) => doctor::run(&context()?, &command).await,
+        Command::Drill(command) => drill::run(&context()?, command).await,
         Command::Local(command) => local::run(&global, command).await,
         Command::Init(command) => init::run(&context()?, command).await,
         Command::Version(command) => version::run(&global, &command).await,

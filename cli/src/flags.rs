@@ -133,6 +133,8 @@ pub enum Command {
     #[command(subcommand)]
     Backup(commands::backup::Backup),
     Doctor(commands::doctor::Doctor),
+    #[command(subcommand)]
+    Drill(commands::drill::Drill),
     Local(commands::local::LocalCommand),
     Init(commands::init::Init),
     Version(commands::version::Version),

@@ -197,6 +197,10 @@ async fn what_goes_wrong_and_how_it_is_said() {
         .insert("web".into(), (v1::Phase::Backoff, "start", "exit 1, next start in 3s"));
     desk.run("minderctl restart web --timeout 500ms").await;
     desk.run("minderctl reload web").await;
+    desk.run("minderctl drill leader-kill --yes").await;
+    desk.run("minderctl drill leader-kill --down 2m").await;
+    desk.run("minderctl drill partition --yes").await;
+    desk.run("minderctl drill slave-kill h1").await;
     insta::assert_snapshot!(desk.paper);
 }
 
@@ -234,7 +238,9 @@ async fn the_first_design_notes_command() {
 #[tokio::test]
 async fn the_help_texts() {
     let mut desk = Desk::new().await;
-    for command in ["", " apply", " stop", " ps", " logs", " host", " manager", " wait", " init"] {
+    for command in
+        ["", " apply", " stop", " ps", " logs", " host", " manager", " wait", " init", " drill", " drill partition"]
+    {
         desk.run(&format!("minderctl{command} --help")).await;
     }
     desk.run("minder_client --help").await;

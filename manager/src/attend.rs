@@ -251,6 +251,7 @@ impl Attendance {
         let handle = SessionHandle {
             number: self.number,
             slave_id: hello.slave_id.clone(),
+            drills: hello.drills,
             changed: self.changed.clone(),
             orders: orders.clone(),
         };

@@ -2,6 +2,7 @@
 
 mod apply;
 mod backup;
+mod drill;
 mod events;
 mod hosts;
 mod init;
@@ -205,5 +206,9 @@ impl v1::control_server::Control for ControlService {
         request: Request<v1::GetPresenceRequest>,
     ) -> Result<Response<v1::GetPresenceReply>, Status> {
         Ok(Response::new(self.core.presences.answer(&self.core, request.into_inner())))
+    }
+
+    async fn drill(&self, request: Request<v1::DrillRequest>) -> Result<Response<v1::DrillReply>, Status> {
+        answer(&self.core, drill::drill(&self.core, request).await)
     }
 }

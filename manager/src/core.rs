@@ -31,6 +31,8 @@ pub struct Core {
     pub presences: Presences,
     /// What is bounded by number.
     pub places: Places,
+    /// Whether this manager may be killed and cut off for drills.
+    pub drills: bool,
 }
 
 impl Core {

@@ -78,6 +78,8 @@ pub struct SessionHandle {
     pub number: u64,
     /// Drawn by the slave at its start.
     pub slave_id: String,
+    /// The slave lets itself be killed for a drill.
+    pub drills: bool,
     /// Wakes the session: its host's slice may have changed.
     pub changed: Arc<Notify>,
     /// Messages for the slave that belong to nobody's state: log orders.
@@ -93,6 +95,8 @@ pub struct HostView {
     pub clock_offset_ms: Option<i64>,
     /// Its latest boot.
     pub boot_id: Option<BootId>,
+    /// Drawn by its latest slave at its start; empty when there was none.
+    pub slave_id: String,
     /// What rarely changes.
     pub facts: MachineFacts,
     /// The latest sample and its age in milliseconds.
@@ -347,6 +351,7 @@ fn view_of(entry: &HostEntry, standing: Standing) -> HostView {
         standing,
         clock_offset_ms: entry.clock_offset_ms,
         boot_id,
+        slave_id: entry.known.as_ref().map(|known| known.slave_id.clone()).unwrap_or_default(),
         facts: entry.facts.clone(),
         usage: entry.usage.as_ref().map(|(usage, at)| (usage.clone(), at.elapsed().as_millis() as u64)),
         observed: entry.observed.clone(),

@@ -21,7 +21,7 @@ const FORWARDED: &str = "minder-forwarded";
 /// Only these are for the leader; slaves, health and reflection are answered by whoever is asked.
 const SERVICE: &str = "/minder.v1.Control/";
 /// Every manager answers these itself, or asks the leader in its own way.
-const ANSWERED_HERE: [&str; 6] = ["Init", "Watch", "GetManagers", "GetProcesses", "SaveBackup", "GetPresence"];
+const ANSWERED_HERE: [&str; 7] = ["Init", "Watch", "GetManagers", "GetProcesses", "SaveBackup", "GetPresence", "Drill"];
 /// How long a call waits for a leader to be known: an election and some room.
 const LEADER_DEADLINE: Duration = Duration::from_secs(2);
 /// How long a leader that has handed over may still answer what it was asked before; one that lives needs less.

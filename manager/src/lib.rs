@@ -12,6 +12,7 @@ mod fleet;
 mod forward;
 mod gathered;
 mod history;
+mod line;
 mod logs;
 mod metrics;
 mod offline;

@@ -12,6 +12,7 @@ use minder_manager::{Flags, Settings};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    minder_proto::vanish::stay_away();
     let mut flags = Flags::parse();
     if let Some(command) = flags.offline.take() {
         return minder_manager::run_offline(command);

@@ -1,10 +1,10 @@
 //! The life of a manager process: open, serve, follow leadership, stop in order.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{io::Write, net::SocketAddr, sync::Arc, time::Duration};
 
 use futures::{Stream, TryStreamExt, future::join_all};
 use minder_model::{MESSAGE_BYTES_MAX, RequestId};
-use minder_proto::{FILE_DESCRIPTOR_SET, v1};
+use minder_proto::{FILE_DESCRIPTOR_SET, isolation::Isolated, v1};
 use minder_state::{Command, Expect, Proposal};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -28,6 +28,7 @@ use crate::{
     forward::{ForwardLayer, Leader},
     gathered::Gathered,
     history::History,
+    line::ManagerLineLayer,
     logs::LogBroker,
     presence::Presences,
     raft::{Addresses, Node, PeerService},
@@ -61,8 +62,8 @@ impl End {
 
 /// Runs a manager until a signal or a fault ends it.
 pub async fn run(settings: Settings) -> Result<(), End> {
-    let (client_listener, client) = bind("listen", settings.listen, settings.advertise.as_deref()).await?;
-    let (peer_listener, peer) = bind("peer_listen", settings.peer_listen, settings.peer_advertise.as_deref()).await?;
+    let (client_listener, client) = bind("--listen", settings.listen, settings.advertise.as_deref()).await?;
+    let (peer_listener, peer) = bind("--peer-listen", settings.peer_listen, settings.peer_advertise.as_deref()).await?;
     let clients = Listening { incoming: incoming(client_listener), address: client };
     let peers = Listening { incoming: incoming(peer_listener), address: peer };
     let running = Running::start(&settings, clients, peers).await?;
@@ -70,7 +71,8 @@ pub async fn run(settings: Settings) -> Result<(), End> {
         serve_metrics(running.core.clone(), address).await?;
     }
     let Addresses { client, peer } = &running.addresses;
-    println!("ready client={client} peer={peer}");
+    // Whoever started it may have stopped reading by the time it comes back from a drill.
+    let _ = writeln!(std::io::stdout(), "ready client={client} peer={peer}");
     tracing::info!(client, peer, data = %settings.data.display(), "manager is up");
     let mut terminate = tokio::signal::unix::signal(SignalKind::terminate()).map_err(End::start)?;
     let mut interrupt = tokio::signal::unix::signal(SignalKind::interrupt()).map_err(End::start)?;
@@ -185,20 +187,26 @@ async fn open(settings: &Settings, addresses: Addresses, fleet: &Arc<Fleet>) -> 
         room: Room::new(settings.disk_floor_bytes),
         presences: Presences::default(),
         places: Places::new(settings.streams_max),
+        drills: settings.drills,
     }))
 }
 
-async fn bind(what: &str, address: SocketAddr, advertise: Option<&str>) -> Result<(TcpListener, String), End> {
+/// Listens at the address that this flag gives, or the file by the same name.
+async fn bind(flag: &'static str, address: SocketAddr, advertise: Option<&str>) -> Result<(TcpListener, String), End> {
     let listener = TcpListener::bind(address).await.map_err(|error| {
+        let what = flag.trim_start_matches('-').replace('-', "_");
         End::start(format!("cannot listen at {address} ({what}): {error}; is another manager running there?"))
     })?;
     let bound = listener.local_addr().map_err(End::start)?;
+    if address.port() == 0 {
+        minder_proto::vanish::keep(flag, bound.to_string());
+    }
     Ok((listener, advertise.map_or_else(|| bound.to_string(), Into::into)))
 }
 
 /// Metrics end with the process.
 async fn serve_metrics(core: Arc<Core>, address: SocketAddr) -> Result<(), End> {
-    let (listener, address) = bind("metrics_listen", address, None).await?;
+    let (listener, address) = bind("--metrics-listen", address, None).await?;
     tracing::info!(address, "metrics are served");
     tokio::spawn(minder_proto::metrics::serve(listener, move || crate::metrics::page(&core)));
     Ok(())
@@ -252,7 +260,7 @@ async fn serve_peers<S: Carrier>(core: Arc<Core>, incoming: impl Incoming<S>, st
     let service = v1::peer_server::PeerServer::new(PeerService::new(core.node.clone()))
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
-    let gathered = incoming.map_ok(Gathered::new);
+    let gathered = incoming.map_ok(|stream| Gathered::new(Isolated::managers(stream)));
     let served = server().add_service(service).serve_with_incoming_shutdown(gathered, stopped(stopping)).await;
     if let Err(error) = served {
         tracing::error!(%error, "serving managers ended");
@@ -277,14 +285,16 @@ async fn serve_clients<S: Carrier>(core: Arc<Core>, incoming: impl Incoming<S>, 
     let slaves = v1::slave_server::SlaveServer::new(SlaveService::new(core.clone()))
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
+    let incoming = incoming.map_ok(|stream| Gathered::new(Isolated::anybodys(stream)));
     let served = server()
+        .layer(ManagerLineLayer)
         .layer(ForwardLayer::new(core))
         .add_service(health_service)
         .add_service(reflection_v1)
         .add_service(reflection_v1alpha)
         .add_service(control)
         .add_service(slaves)
-        .serve_with_incoming_shutdown(incoming.map_ok(Gathered::new), stopped(stopping))
+        .serve_with_incoming_shutdown(incoming, stopped(stopping))
         .await;
     if let Err(error) = served {
         tracing::error!(%error, "serving users and slaves ended");

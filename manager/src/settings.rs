@@ -44,6 +44,9 @@ pub struct Flags {
     /// Listen beyond loopback although connections are neither encrypted nor authenticated yet
     #[arg(long)]
     insecure: bool,
+    /// Let `minderctl drill` kill this manager or cut it off for a while
+    #[arg(long = "allow-drills")]
+    drills: bool,
     /// What to log: error, warn, info, debug, or per module as in `info,minder_manager=debug`
     #[arg(long, value_name = "FILTER")]
     log: Option<String>,
@@ -60,6 +63,7 @@ struct File {
     peer_advertise: Option<String>,
     metrics_listen: Option<String>,
     insecure: Option<bool>,
+    drills: Option<bool>,
     log: Option<String>,
     disk_floor_mib: Option<u64>,
     suspect_ms: Option<u64>,
@@ -86,6 +90,8 @@ pub struct Settings {
     pub peer_advertise: Option<String>,
     /// Where metrics are read. It may be any address: nothing can be changed there, and nothing is shown but figures.
     pub metrics_listen: Option<SocketAddr>,
+    /// Whether it may be killed and cut off for drills.
+    pub drills: bool,
     /// Log filter.
     pub log: String,
     /// Free bytes on the data folder's file system below which writes are refused.
@@ -132,6 +138,7 @@ impl Settings {
                 .or(file.metrics_listen)
                 .map(|text| resolve_address("metrics_listen", &text, true))
                 .transpose()?,
+            drills: flags.drills || file.drills.unwrap_or_default(),
             log: flags.log.or(file.log).unwrap_or_else(|| LOG_DEFAULT.into()),
             disk_floor_bytes: file.disk_floor_mib.unwrap_or(DISK_FLOOR_MIB_DEFAULT) << 20,
             streams_max: file.streams_max.unwrap_or(STREAMS_MAX_DEFAULT),
@@ -203,6 +210,9 @@ mod tests {
         let settings = resolve("data = '/a'\nlisten = '127.0.0.1:1'", &["--listen", "127.0.0.1:2"]).unwrap();
         assert_eq!(settings.listen.port(), 2);
         assert_eq!(settings.data, Path::new("/a"));
+        assert!(!settings.drills, "only on somebody's word");
+        assert!(resolve("data = '/a'\ndrills = true", &[]).unwrap().drills);
+        assert!(resolve("data = '/a'", &["--allow-drills"]).unwrap().drills);
     }
 
     #[test]

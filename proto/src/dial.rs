@@ -9,6 +9,8 @@ use tokio::{
 };
 use tonic::transport::{Channel, Endpoint, Error};
 
+use crate::isolation::{self, Isolated, MANAGER_AGENT};
+
 /// A manager on a local network answers a connection within milliseconds; a dead one should not hold anybody up.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// A silent connection is tried this often, so that a vanished machine is noticed without traffic.
@@ -26,23 +28,29 @@ pub fn endpoint(address: &str) -> Result<Endpoint, Error> {
         .keep_alive_while_idle(true))
 }
 
-/// The channel to an endpoint; it connects when first used and again whenever needed.
+/// How a manager reaches another one: the channel to an endpoint; it connects when first used and again whenever needed.
+/// Its requests say that a manager asks.
 pub fn lazy(endpoint: &Endpoint) -> Channel {
-    match NETWORK.get() {
-        None => endpoint.connect_lazy(),
-        Some(network) => endpoint.connect_with_connector_lazy(tower::service_fn(move |uri: http::Uri| {
-            let connecting = network(uri.authority().map(ToString::to_string).unwrap_or_default());
-            async move { connecting.await.map(TokioIo::new) }
-        })),
-    }
+    // The text is a plain word, so that it is a header for certain; without it the endpoint is as good.
+    let endpoint = endpoint.clone().user_agent(MANAGER_AGENT).unwrap_or_else(|_| endpoint.clone());
+    endpoint.connect_with_connector_lazy(tower::service_fn(|uri: http::Uri| async move {
+        let address = uri.authority().map(ToString::to_string).unwrap_or_default();
+        connect(&address).await.map(TokioIo::new)
+    }))
 }
 
-/// A bare connection to `address`.
+/// A bare connection of a manager to another one at `address`.
 pub async fn connect(address: &str) -> io::Result<Connection> {
-    match NETWORK.get() {
-        None => Ok(Box::new(TcpStream::connect(address).await?)),
-        Some(network) => network(address.to_owned()).await,
-    }
+    isolation::own().over().await;
+    let carried: Connection = match NETWORK.get() {
+        None => {
+            let stream = TcpStream::connect(address).await?;
+            stream.set_nodelay(true)?;
+            Box::new(stream)
+        }
+        Some(network) => network(address.to_owned()).await?,
+    };
+    Ok(Box::new(Isolated::managers(carried)))
 }
 
 /// What a connection is to whoever uses it.

@@ -1,5 +1,5 @@
 //! The contract: generated messages and services, their conversion to and from the model, dialling a cluster,
-//! and the page of metrics that managers and slaves give.
+//! and what managers and slaves share beside: the page of metrics, and the means of drills.
 //!
 //! This is the only crate that sees wire and model types together. A message that does not fit the model is refused
 //! here, by the path of its field; inside there is nothing left to check.
@@ -7,7 +7,9 @@
 
 pub mod convert;
 pub mod dial;
+pub mod isolation;
 pub mod metrics;
+pub mod vanish;
 
 /// Generated from `minder/v1/*.proto`; the comments there are the documentation.
 #[allow(missing_docs, clippy::all, clippy::pedantic, clippy::unwrap_used)]

@@ -23,12 +23,14 @@ mod session;
 mod settings;
 
 use std::{
+    io::Write,
     net::SocketAddr,
     process::ExitCode,
     sync::{Arc, Mutex},
 };
 
 use minder_model::{InstanceKey, MachineHistory};
+use minder_proto::vanish;
 use minder_shim::identity;
 use tokio::{net::TcpListener, signal::unix::SignalKind, sync::watch};
 
@@ -42,6 +44,7 @@ use crate::{
     os::{bundle::Folders, cgroup::Cgroups},
 };
 
+pub use os::leftover::reap as reap_leftovers;
 pub use settings::{Flags, Settings};
 
 /// The ledger cannot be written any more.
@@ -105,7 +108,8 @@ pub async fn run(settings: Settings) -> ExitCode {
         }
     }
     tokio::spawn(link.run());
-    println!("ready host={}", settings.name);
+    // Whoever started it may have stopped reading by the time it comes back from a drill.
+    let _ = writeln!(std::io::stdout(), "ready host={}", settings.name);
     tracing::info!(host = %settings.name, data = %settings.data.display(), "slave is up");
     // Both may be dropped at their await: the process ends, and what it supervises goes on.
     tokio::select! {
@@ -116,7 +120,11 @@ pub async fn run(settings: Settings) -> ExitCode {
 
 async fn serve_metrics(link: Arc<Link>, address: SocketAddr) -> std::io::Result<SocketAddr> {
     let listener = TcpListener::bind(address).await?;
+    let any_port = address.port() == 0;
     let address = listener.local_addr()?;
+    if any_port {
+        vanish::keep("--metrics-listen", address.to_string());
+    }
     tokio::spawn(minder_proto::metrics::serve(listener, move || metrics::page(&link)));
     Ok(address)
 }

@@ -5,12 +5,16 @@
 use std::process::ExitCode;
 
 use clap::Parser;
+use minder_proto::vanish;
 use minder_slave::{Flags, Settings};
 
 /// Two threads wait for everything here; a third would have nothing to do.
 const THREADS: usize = 2;
 
 fn main() -> ExitCode {
+    if vanish::stay_away() {
+        minder_slave::reap_leftovers();
+    }
     let settings = match Settings::resolve(Flags::parse()) {
         Ok(settings) => settings,
         Err(problem) => {

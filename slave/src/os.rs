@@ -7,6 +7,7 @@ pub mod files;
 pub mod hook;
 pub mod incarnation;
 pub mod launch;
+pub mod leftover;
 pub mod nursery;
 pub mod orphan;
 pub mod peer;

@@ -10,13 +10,14 @@ use std::{
     time::Duration,
 };
 
-use minder_model::{ClusterId, DeltaError, InstanceKey, InstanceStatus};
+use minder_model::{ClusterId, DRILL_MS_MAX, DeltaError, InstanceKey, InstanceStatus};
 use minder_proto::{
     convert::machine_history::machine_sample_to_wire,
     convert::status::{
         instance_status_to_wire, instance_status_to_wire_since, machine_facts_to_wire, machine_usage_to_wire,
     },
     v1::{self, from_slave::Message as Out, to_slave::Message as In},
+    vanish,
 };
 use tokio::{
     sync::oneshot,
@@ -163,8 +164,24 @@ impl Attendance {
                 }
                 Ok(())
             }
+            Some(In::Kill(drill)) => {
+                self.on_kill(&drill);
+                Ok(())
+            }
             None => Ok(()),
         }
+    }
+
+    /// A drill: this slave ends as by `kill -9` and comes back, if its settings let it. Only its leader may say so.
+    fn on_kill(&self, drill: &v1::KillDrill) {
+        let is_leaders = self.session.as_ref().is_some_and(|session| session.cluster.is_some());
+        if !is_leaders || !self.link.settings.drills {
+            tracing::warn!(manager = self.stream.address, "a drill is refused: the setting `drills` is off");
+            return;
+        }
+        let away = Duration::from_millis(drill.away_ms.min(DRILL_MS_MAX));
+        tracing::warn!(?away, "a drill: this slave ends now as by kill -9 and comes back");
+        vanish::vanish(away);
     }
 
     /// Says whose stream this is, to a manager that does not lead as well.
@@ -201,6 +218,7 @@ impl Attendance {
             assignment_revision: view.revision.0,
             assignment_digest: prost::bytes::Bytes::copy_from_slice(&view.digest.0),
             facts: Some(machine_facts_to_wire(&self.link.facts)),
+            drills: settings.drills,
         };
         self.session = Some(Session {
             role,

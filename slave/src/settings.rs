@@ -51,6 +51,9 @@ pub struct Flags {
     /// Where Prometheus reads metrics, HOST:PORT; nowhere unless said
     #[arg(long, value_name = "ADDRESS")]
     metrics_listen: Option<String>,
+    /// Let `minderctl drill slave-kill` kill this slave; it comes back by itself
+    #[arg(long = "allow-drills")]
+    drills: bool,
     /// What to log: error, warn, info, debug
     #[arg(long, value_name = "FILTER")]
     log: Option<String>,
@@ -92,6 +95,7 @@ struct File {
     local_group: Option<String>,
     stray: Option<StrayPolicy>,
     metrics_listen: Option<String>,
+    drills: Option<bool>,
     log: Option<String>,
     heartbeat_interval_ms: Option<u64>,
     machine_interval_ms: Option<u64>,
@@ -120,6 +124,8 @@ pub struct Settings {
     pub stray: StrayPolicy,
     /// Where metrics are read. It may be any address: nothing can be changed there, and nothing is shown but figures.
     pub metrics_listen: Option<SocketAddr>,
+    /// Whether it may be killed for drills.
+    pub drills: bool,
     /// Log filter.
     pub log: String,
     /// Between two signs of life.
@@ -168,6 +174,7 @@ impl Settings {
             local_group: flags.local_group.or(file.local_group).map(|name| group(&name)).transpose()?,
             stray: flags.stray.or(file.stray).unwrap_or_default(),
             metrics_listen: flags.metrics_listen.or(file.metrics_listen).map(|text| address(&text)).transpose()?,
+            drills: flags.drills || file.drills.unwrap_or_default(),
             log: flags.log.or(file.log).unwrap_or_else(|| "info".into()),
             heartbeat_interval: Duration::from_millis(heartbeat_ms),
             machine_interval: Duration::from_millis(machine_ms),
@@ -228,6 +235,7 @@ mod tests {
         assert_eq!((settings.name.as_str(), settings.address.as_str()), ("b", "b"));
         assert_eq!(settings.managers, ["y:1", "z:2"]);
         assert_eq!(settings.labels.len(), 2);
+        assert!(!settings.drills, "only on somebody's word");
     }
 
     #[test]

@@ -82,6 +82,7 @@ impl Slave {
             assignment_revision: held.assignment.revision.0,
             assignment_digest: held.digest.0.to_vec().into(),
             facts: Some(facts()),
+            drills: false,
         };
         (Some(Session { term: role.term, ..Session::default() }), Some(Out::Hello(hello)))
     }
@@ -126,9 +127,13 @@ impl Slave {
         match message {
             In::Hello(hello) => self.on_welcome(session, hello),
             In::Assignment(assignment) if session.welcomed => Some(vec![self.on_assignment(session, &assignment)]),
-            In::Assignment(_) | In::Role(_) | In::Heartbeat(_) | In::Specs(_) | In::Logs(_) | In::LogsStop(_) => {
-                Some(Vec::new())
-            }
+            In::Assignment(_)
+            | In::Role(_)
+            | In::Heartbeat(_)
+            | In::Specs(_)
+            | In::Logs(_)
+            | In::LogsStop(_)
+            | In::Kill(_) => Some(Vec::new()),
         }
     }
 

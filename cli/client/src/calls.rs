@@ -164,6 +164,12 @@ impl Client {
         .await
     }
 
+    /// Does harm on purpose, where the managers and slaves concerned let it be done, or only says whether they do. Said once
+    /// at the most: when the answer is lost, nobody knows.
+    pub async fn drill(&self, request: v1::DrillRequest) -> Result<v1::DrillReply, Error> {
+        self.once(request, |mut control, request| async move { control.drill(request).await }).await
+    }
+
     /// The table as a backup, in pieces that `minder_state::BackupReader` takes. Ends with an error when its manager goes:
     /// what came so far is worth nothing then. A stale one is what the asked manager has, also without a leader.
     pub async fn save_backup(&self, stale: bool) -> Result<Streaming<v1::BackupChunk>, Error> {

@@ -78,6 +78,14 @@ impl Client {
         Self { actor: actor.into(), ..self }
     }
 
+    /// The same client, which does not go to the leader straight: each manager is asked as long as it helps, the first one
+    /// first, and passes calls on.
+    #[must_use]
+    pub fn in_turn(self) -> Self {
+        self.lock().take_turns();
+        self
+    }
+
     /// The managers this client was made for, and those it has heard of since.
     pub fn servers(&self) -> Vec<String> {
         self.lock().listed().to_vec()
@@ -137,6 +145,36 @@ impl Client {
         let (_, reply) = self.attempt(request_id, send).await?;
         self.learn_position(leader(&reply));
         Ok(reply)
+    }
+
+    /// A call that does something anew each time it is said: once it has gone out it is not repeated, and an answer that
+    /// is lost is an error.
+    pub(crate) async fn once<Q: Clone, R, F>(
+        &self,
+        request: Q,
+        send: impl Fn(Control, Request<Q>) -> F,
+    ) -> Result<R, Error>
+    where
+        F: Future<Output = Result<Response<R>, Status>>,
+    {
+        let sent = |control, limit| {
+            let mut message = Request::new(request.clone());
+            message.set_timeout(limit);
+            let answer = send(control, message);
+            async move {
+                match answer.await {
+                    Ok(response) => Ok(Response::new(Ok(response.into_inner()))),
+                    // Every refusal is an end of the attempts.
+                    Err(status) => Ok(Response::new(Err(status))),
+                }
+            }
+        };
+        let (address, answered) = self.attempt(None, sent).await?;
+        answered.map_err(|status| match judge(&status) {
+            Verdict::Final(error) => error,
+            Verdict::Again(why) => Error::Unreachable(vec![(address, why)]),
+            Verdict::AgainUnsure(why) => Error::Failed(format!("{address} did not answer, so nobody knows: {why}")),
+        })
     }
 
     /// Opens a stream: the opening is repeated like a read, what comes after is the caller's. Also says whose it is.

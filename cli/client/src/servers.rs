@@ -15,6 +15,8 @@ pub(crate) struct Servers {
     given: usize,
     next: usize,
     leader: Option<String>,
+    /// Each manager is asked as long as it helps, whoever leads.
+    in_turn: bool,
     /// A leader's address that could not be reached from here, though managers may reach it. They pass calls on.
     unreachable_leader: Option<String>,
     channels: BTreeMap<String, Channel>,
@@ -23,7 +25,15 @@ pub(crate) struct Servers {
 impl Servers {
     pub(crate) fn new(listed: Vec<String>) -> Self {
         let given = listed.len();
-        Self { listed, given, next: 0, leader: None, unreachable_leader: None, channels: BTreeMap::new() }
+        Self {
+            listed,
+            given,
+            next: 0,
+            leader: None,
+            in_turn: false,
+            unreachable_leader: None,
+            channels: BTreeMap::new(),
+        }
     }
 
     /// A manager that an answer named, or that has answered itself, is asked too from now on, so that a client outlives a
@@ -44,9 +54,15 @@ impl Servers {
         self.leader.clone().unwrap_or_else(|| self.listed[self.next % self.listed.len()].clone())
     }
 
+    /// From now on no leader is asked first.
+    pub(crate) fn take_turns(&mut self) {
+        self.in_turn = true;
+        self.leader = None;
+    }
+
     /// An answer named the leader; it is asked first from now on.
     pub(crate) fn learn_leader(&mut self, address: &str) {
-        if address.is_empty() || self.unreachable_leader.as_deref() == Some(address) {
+        if self.in_turn || address.is_empty() || self.unreachable_leader.as_deref() == Some(address) {
             return;
         }
         self.unreachable_leader = None;
@@ -98,6 +114,18 @@ mod tests {
         assert_eq!(servers.pick(), "b:1", "an address that cannot be reached from here is not tried over and over");
         servers.learn_leader("a:1");
         assert_eq!(servers.pick(), "a:1");
+    }
+
+    #[test]
+    fn in_turn_a_leader_is_nobody_special() {
+        let mut servers = Servers::new(vec!["a:1".into(), "b:1".into()]);
+        servers.learn_leader("b:1");
+        servers.take_turns();
+        assert_eq!(servers.pick(), "a:1");
+        servers.learn_leader("b:1");
+        assert_eq!(servers.pick(), "a:1");
+        servers.failed("a:1", true);
+        assert_eq!(servers.pick(), "b:1");
     }
 
     #[test]

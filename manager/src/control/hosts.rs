@@ -64,7 +64,7 @@ pub async fn history(core: &Core, request: v1::GetHostHistoryRequest) -> Result<
 }
 
 /// A known host by its name or the address it announced.
-fn find(state: &State, text: String) -> Result<HostName, Status> {
+pub fn find(state: &State, text: String) -> Result<HostName, Status> {
     let by_address = state.hosts().find(|(_, record)| record.address == text).map(|(host, _)| host.clone());
     let host = match by_address {
         Some(host) => host,
@@ -139,6 +139,7 @@ fn to_wire(state: &State, host: &HostName, view: &HostView) -> v1::Host {
         note: view.standing.doubt.as_ref().map(ToString::to_string).unwrap_or_default(),
         clock_offset_ms: view.clock_offset_ms,
         boot_id: view.boot_id.as_ref().map(ToString::to_string).unwrap_or_default(),
+        slave_id: view.slave_id.clone(),
         facts: Some(convert::status::machine_facts_to_wire(&view.facts)),
         usage: view.usage.as_ref().map(|(usage, _)| convert::status::machine_usage_to_wire(usage)),
         usage_age_ms: view.usage.as_ref().map(|(_, age)| *age),

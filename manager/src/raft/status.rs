@@ -33,6 +33,7 @@ impl Node {
             disk_total_bytes: sizes.disk_total_bytes,
             proposals_in_flight: self.proposals_in_flight() as u32,
             proposals_max: PROPOSALS_MAX as u32,
+            instance: self.inner.instance.clone(),
             ..Default::default()
         };
         let Some(metrics) = self.metrics() else { return base };

@@ -93,3 +93,5 @@ pub const CPU_LIMIT_MILLICORES_MIN: u32 = 10;
 pub const CPU_LIMIT_MILLICORES_MAX: u32 = 4_000_000;
 /// Largest limit on the number of processes and threads: the kernel's own.
 pub const PIDS_LIMIT_MAX: u32 = 4_194_304;
+/// Longest a drill may keep a manager or slave away or cut off, in milliseconds: it is to be over while somebody looks on.
+pub const DRILL_MS_MAX: u64 = 60_000;

@@ -344,6 +344,14 @@ impl Control for Service {
         self.look(|_| Ok(v1::GetPresenceReply::default()))
     }
 
+    async fn drill(&self, request: Request<v1::DrillRequest>) -> Result<Response<v1::DrillReply>, Status> {
+        let request = request.into_inner();
+        self.look(|_| match request.kind() {
+            v1::DrillKind::LeaderKill => Err(Status::failed_precondition("manager 1 (c:1) allows no drills")),
+            _ => Ok(v1::DrillReply { manager_id: 1, manager_address: "c:1".into(), host: request.host }),
+        })
+    }
+
     async fn watch(&self, request: Request<v1::WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
         let after = request.into_inner().after_revision;
         let answer = self.look(|table| {
