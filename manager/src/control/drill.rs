@@ -157,7 +157,7 @@ async fn kill_slave(core: &Core, request: &v1::DrillRequest, reply: v1::DrillRep
     }
     if !request.check_only {
         let kill = v1::KillDrill { away_ms: request.duration_ms };
-        let order = v1::ToSlave { message: Some(v1::to_slave::Message::Kill(kill)) };
+        let order = Box::new(v1::ToSlave { message: Some(v1::to_slave::Message::Kill(kill)) });
         session.orders.try_send(order).map_err(|_| {
             Status::unavailable(format!("the session of host {host} takes no orders now; nothing was changed"))
         })?;
