@@ -45,9 +45,9 @@ pub fn check_order<'a>(
         }
         let Some(group) = groups.get(&spec.name) else { continue };
         // One that waits for itself has been told so.
-        let within = |name: &ProcessName| -> Vec<&ProcessName> {
-            before(name).into_iter().filter(|next| *next != name && groups.get(next) == Some(group)).collect()
-        };
+        let of_group = |next: &&ProcessName| groups.get(*next) == Some(group);
+        let within =
+            |name: &ProcessName| before(name).into_iter().filter(of_group).filter(|next| *next != name).collect();
         let Some(ring) = ring(&spec.name, within) else { continue };
         if !ring.iter().any(|name| told.contains(name)) {
             let place = |names: &[ProcessName]| names.iter().position(|name| Some(name) == ring.get(1).copied());
