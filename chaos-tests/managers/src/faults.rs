@@ -186,9 +186,9 @@ impl Faults {
             Fault::Stop => world.shared.places[at].stop(),
             Fault::SlowDisk if world.faults.chance.percent(40) => {
                 at = EVERYWHERE;
-                (0..world.shared.places.len()).for_each(|at| drop(manager::slow_disk(at, SLOW_SYNC_MS)));
+                (0..world.shared.places.len()).for_each(|at| manager::slow_down(at, SLOW_SYNC_MS));
             }
-            Fault::SlowDisk => drop(manager::slow_disk(at, SLOW_SYNC_MS)),
+            Fault::SlowDisk => manager::slow_down(at, SLOW_SYNC_MS),
             _ => {}
         }
         world.faults.active.push(Active { until_ms, ways: Vec::new(), at, syncs, planned });
@@ -295,9 +295,9 @@ impl Faults {
         };
         match fault {
             Fault::SlowDisk if at == EVERYWHERE => {
-                felt = (0..world.shared.places.len()).map(|at| manager::slow_disk(at, 0)).sum();
+                felt = (0..world.shared.places.len()).map(|at| manager::speed_up(at)).sum();
             }
-            Fault::SlowDisk => felt = manager::slow_disk(at, 0),
+            Fault::SlowDisk => felt = manager::speed_up(at),
             Fault::Stop => {
                 if world.shared.places[at].ended().is_some_and(|ended| ended.code == 0) {
                     world.stopped(at, back_ms);

@@ -189,11 +189,16 @@ pub fn begin_disks(chance: Chance, planted: Option<Planted>) {
     DISKS.with_borrow_mut(|disks| (disks.chance, disks.planted) = (Some(chance), planted));
 }
 
-/// Makes a manager's disk slow, or as fast as ever; gives the syncs that were slow since it was said last.
-pub fn slow_disk(index: usize, at_most_ms: u64) -> u64 {
+/// Makes a manager's disk slow: a sync takes at most this, in milliseconds.
+pub fn slow_down(index: usize, at_most_ms: u64) {
+    DISKS.with_borrow_mut(|disks| (disks.slow_ms[index], disks.slowed[index]) = (at_most_ms, 0));
+}
+
+/// Makes it as fast as ever; gives the syncs that were slow.
+pub fn speed_up(index: usize) -> u64 {
     DISKS.with_borrow_mut(|disks| {
-        disks.slow_ms[index] = at_most_ms;
-        std::mem::take(&mut disks.slowed[index])
+        disks.slow_ms[index] = 0;
+        disks.slowed[index]
     })
 }
 

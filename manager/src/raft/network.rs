@@ -198,7 +198,7 @@ impl RaftNetworkV2<TypeConfig> for Peer {
 
     fn stream_append<'s, S>(
         &'s mut self,
-        input: S,
+        mut input: S,
         option: RPCOption,
     ) -> BoxFuture<
         's,
@@ -215,8 +215,11 @@ impl RaftNetworkV2<TypeConfig> for Peer {
         let client = self.client();
         async move {
             let mut client = client?;
+            // openraft waits out its backoff where it is asked for a request. So it is asked before anybody is called: a
+            // peer that refuses connections would else be called again and again without a pause.
+            let Some(first) = input.next().await else { return Ok(futures::stream::empty().boxed()) };
             let sent = Sent::default();
-            let requests = Companions::new(input)
+            let requests = Companions::new(futures::stream::iter([first]).chain(input))
                 .map(sent.count(move |request| wire::append_to_wire(addressing.clone(), &request)));
             let replies = within(STREAM_DEADLINE, client.append_stream(requests)).await?;
             Ok(watchdog::watch(replies, sent).boxed())
@@ -289,5 +292,31 @@ impl RaftNetworkV2<TypeConfig> for Peer {
 
     fn backoff(&self) -> Option<Backoff> {
         Some(Backoff::new(std::iter::repeat(RETRY_INTERVAL)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+
+    /// A leader beside a stopped peer called it without a pause, as fast as its machine refused.
+    #[tokio::test]
+    async fn a_request_is_asked_for_before_a_peer_is_called() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let peer_address = listener.local_addr().unwrap().to_string();
+        drop(listener);
+        let node = ManagerNode { peer_address, client_address: String::new() };
+        let cluster = ClusterId::new("cluster").unwrap();
+        let mut peer = Peers::new(cluster, 1, Arc::default()).new_client(2, &node).await;
+        let asked = Arc::new(AtomicBool::new(false));
+        let noted = asked.clone();
+        let input = futures::stream::poll_fn(move |_| {
+            noted.store(true, Ordering::Relaxed);
+            std::task::Poll::Ready(None)
+        });
+        drop(peer.stream_append(input, RPCOption::new(Duration::from_secs(1))).await);
+        assert!(asked.load(Ordering::Relaxed));
     }
 }
