@@ -232,7 +232,7 @@ async fn carry_out(context: &Context, plan: &Plan) -> Result<u8, Failure> {
     let progress = Progress::begin(&context.screen, traffic.counter());
     // Dropped when somebody ends this, the drill leaves its harm to end by itself; writers are told to stop below.
     let seen = tokio::select! {
-        seen = perform(context, plan, revision, &mut traffic, &progress) => Some(seen),
+        seen = Box::pin(perform(context, plan, revision, &mut traffic, &progress)) => Some(seen),
         () = told_to_end() => None,
     };
     progress.stage("cleaning up");
