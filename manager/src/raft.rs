@@ -18,6 +18,7 @@ mod snapshot;
 mod status;
 mod stuck;
 mod transfer;
+mod version;
 mod watchdog;
 mod wire;
 
@@ -30,3 +31,4 @@ pub use membership::{Changed, Step};
 pub use node::{Addresses, Node};
 pub use service::PeerService;
 pub use settings::RaftSettings;
+pub use version::{Knows, RaiseError, in_the_way};

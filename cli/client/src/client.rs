@@ -247,6 +247,10 @@ impl Client {
         }
     }
 
+    pub(crate) fn actor(&self) -> &str {
+        &self.actor
+    }
+
     pub(crate) fn deadline(&self) -> Duration {
         self.deadline
     }

@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use minder_model::Revision;
+use minder_model::{CommandVersion, Revision};
 use minder_proto::v1;
 use minder_raft_store::{
     ExitReason, Hooks, Identity, LogStore, Machine, OpenError, Raft, SharedProposal, Store, StoreOptions, SyncExecutor,
@@ -419,6 +419,7 @@ impl Node {
             initialized,
             rebuilt: self.is_rebuilt(),
             instance: self.inner.instance.clone(),
+            command_version: CommandVersion::NEWEST.to_wire(),
         }
     }
 

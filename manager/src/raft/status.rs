@@ -2,6 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
+use minder_model::CommandVersion;
 use minder_proto::v1;
 
 use super::node::{Node, PROPOSALS_MAX};
@@ -33,6 +34,7 @@ impl Node {
             disk_total_bytes: sizes.disk_total_bytes,
             proposals_in_flight: self.proposals_in_flight() as u32,
             proposals_max: PROPOSALS_MAX as u32,
+            command_version: CommandVersion::NEWEST.to_wire(),
             ..Default::default()
         };
         let Some(metrics) = self.metrics() else { return base };

@@ -26,6 +26,7 @@ mod size;
 mod spec;
 mod stored;
 mod utc;
+mod version;
 
 pub use assignment::{Assignment, AssignmentDelta, DeltaError, Item, LocalStop, SignalOrder, Wanted};
 pub use check::{
@@ -58,3 +59,4 @@ pub use spec::{
 };
 pub use stored::{encode, encode_after};
 pub use utc::Utc;
+pub use version::CommandVersion;

@@ -3,7 +3,12 @@
 //! `api` (process), `api:2` (second instance on each host), `api@web-1` (on one host), `@web-1` (everything on a
 //! host), `web-*` and `*@db-*` (wildcards), `role=api,zone=b` (process labels, with `-l`).
 
-use alloc::{collections::BTreeMap, format, string::String, vec::Vec};
+use alloc::{
+    collections::{BTreeMap, BTreeSet},
+    format,
+    string::String,
+    vec::Vec,
+};
 use core::fmt;
 
 use crate::id::{HostName, InstanceKey, InstanceRef, ProcessName};
@@ -31,6 +36,10 @@ struct Term {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Selection {
     terms: Vec<Term>,
+    /// Those of the terms that are nothing but a name: a large apply waits for thousands of them.
+    names: BTreeSet<String>,
+    /// And those that are more.
+    patterns: Vec<Term>,
     labels: BTreeMap<String, String>,
     all: bool,
 }
@@ -46,7 +55,12 @@ impl Selection {
     pub fn parse<T: AsRef<str>, L: AsRef<str>>(terms: &[T], labels: &[L]) -> Result<Self, SelectionError> {
         let mut selection = Self::default();
         for text in terms {
-            selection.terms.push(Term::parse(text.as_ref())?);
+            let term = Term::parse(text.as_ref())?;
+            match term.is_a_name() {
+                true => drop(selection.names.insert(term.process.clone())),
+                false => selection.patterns.push(term.clone()),
+            }
+            selection.terms.push(term);
         }
         for pair in labels.iter().flat_map(|text| text.as_ref().split(',')).filter(|pair| !pair.is_empty()) {
             let (key, value) = pair.split_once('=').ok_or_else(|| {
@@ -66,15 +80,17 @@ impl Selection {
     /// Whether this instance of a process with these labels is meant.
     pub fn matches(&self, instance: &InstanceRef, process_labels: &BTreeMap<String, String>) -> bool {
         let labelled = self.labels.iter().all(|(key, value)| process_labels.get(key) == Some(value));
-        labelled && (self.all || self.terms.iter().any(|term| term.matches(&instance.key, &instance.host)))
+        let named = || self.names.contains(instance.key.process.as_str());
+        let fits = || self.patterns.iter().any(|term| term.matches(&instance.key, &instance.host));
+        labelled && (self.all || named() || fits())
     }
 
     /// Whether a whole process is meant: a term without a host or instance number names it.
     pub fn matches_process(&self, process: &ProcessName, process_labels: &BTreeMap<String, String>) -> bool {
         let labelled = self.labels.iter().all(|(key, value)| process_labels.get(key) == Some(value));
-        let named =
+        let fits =
             |term: &Term| term.host == "*" && term.index.is_none() && wildcard_matches(&term.process, process.as_str());
-        labelled && (self.all || self.terms.iter().any(named))
+        labelled && (self.all || self.names.contains(process.as_str()) || self.patterns.iter().any(fits))
     }
 
     /// Whether a host itself is meant: a term names it and nothing on it.
@@ -112,6 +128,11 @@ impl Term {
             }
         }
         Ok(Self { process: process.into(), index, host: host.into() })
+    }
+
+    /// It means one process, wherever that runs.
+    fn is_a_name(&self) -> bool {
+        self.index.is_none() && self.host == "*" && !self.process.contains('*')
     }
 
     fn matches(&self, key: &InstanceKey, host: &HostName) -> bool {

@@ -14,6 +14,7 @@ use crate::{
     options::{self, META, ROWS},
     store::column,
     types::SnapshotMeta,
+    version,
 };
 
 /// Rows are written in batches of about this size, so that memory does not hold the table twice.
@@ -34,6 +35,7 @@ pub(crate) fn install(db: &DB, generation: u32, meta: &SnapshotMeta, snapshot: &
     db.write_opt(batch, &options::unsynced()).map_err(rocks)?;
     fail_point!("install-rows-written");
     let mut switch = WriteBatch::default();
+    version::raise(db, &mut switch, state.version())?;
     let meta_column = column(db, META)?;
     switch.put_cf(meta_column, GENERATION_KEY, next.to_be_bytes());
     if let Some(last) = &meta.last_log_id {

@@ -1,10 +1,11 @@
 //! The table in memory, with the indexes that answer questions about it.
 
 use alloc::{collections::BTreeMap, sync::Arc, vec::Vec};
+use core::fmt;
 
 use minder_model::{
-    Assignment, Digest, HostName, InstanceKey, InstanceRef, Item, ProcessName, RequestId, Revision, RunSpec, Selection,
-    encode,
+    Assignment, CommandVersion, Digest, HostName, InstanceKey, InstanceRef, Item, ProcessName, RequestId, Revision,
+    RunSpec, Selection, encode,
 };
 use rpds::{RedBlackTreeMapSync, RedBlackTreeSetSync};
 
@@ -61,6 +62,11 @@ impl State {
     /// The cluster's identity, once it has one.
     pub fn cluster(&self) -> Option<&ClusterRecord> {
         self.cluster.as_ref()
+    }
+
+    /// The version of commands that the cluster takes.
+    pub fn version(&self) -> CommandVersion {
+        self.cluster.as_ref().map_or(CommandVersion::FIRST, |cluster| cluster.version)
     }
 
     /// A host that announced itself.
@@ -182,7 +188,13 @@ impl State {
     pub fn load_row(&mut self, key_bytes: &[u8], value: &[u8]) -> Result<(), RowError> {
         let hash = RowHash::of(key_bytes, value);
         match Key::from_bytes(key_bytes)? {
-            Key::Cluster => self.cluster = Some(decode(key_bytes, value)?),
+            Key::Cluster => {
+                let cluster: ClusterRecord = decode(key_bytes, value)?;
+                if cluster.version > CommandVersion::NEWEST {
+                    return Err(RowError::new(key_bytes, NewerCluster(cluster.version)));
+                }
+                self.cluster = Some(cluster);
+            }
             Key::Host(host) => self.hosts.insert_mut(host, Arc::new(decode(key_bytes, value)?)),
             Key::Process(process) => {
                 self.processes.insert_mut(process, Hashed { record: Arc::new(decode(key_bytes, value)?), hash });
@@ -214,38 +226,62 @@ impl State {
     }
 
     pub(crate) fn edit_slice(&mut self, host: &HostName, edit: impl FnOnce(&mut Slice)) {
-        let mut slice = self.slices.get(host).cloned().unwrap_or_default();
+        // In its place: a copy would share its items, so that each of a thousand changes would copy the way to it.
+        if let Some(slice) = self.slices.get_mut(host) {
+            return edit(slice);
+        }
+        let mut slice = Slice::default();
         edit(&mut slice);
         self.slices.insert_mut(host.clone(), slice);
     }
 
     /// Notes that `host` has an instance of `process`.
     pub(crate) fn place(&mut self, process: &ProcessName, host: &HostName) {
-        let mut hosts = self.placements.get(process).cloned().unwrap_or_default();
-        if !hosts.contains(host) {
-            hosts.insert_mut(host.clone());
-            self.placements.insert_mut(process.clone(), hosts);
+        match self.placements.get(process).map(|hosts| hosts.contains(host)) {
+            Some(true) => {}
+            Some(false) => {
+                if let Some(hosts) = self.placements.get_mut(process) {
+                    hosts.insert_mut(host.clone());
+                }
+            }
+            None => {
+                let mut hosts = RedBlackTreeSetSync::new_sync();
+                hosts.insert_mut(host.clone());
+                self.placements.insert_mut(process.clone(), hosts);
+            }
         }
     }
 
     /// Notes that `host` has no instance of `process` any more.
     pub(crate) fn unplace(&mut self, process: &ProcessName, host: &HostName) {
-        let Some(mut hosts) = self.placements.get(process).cloned() else { return };
+        let Some(hosts) = self.placements.get_mut(process) else { return };
         hosts.remove_mut(host);
         if hosts.is_empty() {
             self.placements.remove_mut(process);
-        } else {
-            self.placements.insert_mut(process.clone(), hosts);
         }
     }
 
     /// Counts `change` more items that address this run spec. Before its own row is loaded the bytes are empty.
     pub(crate) fn count_run_spec(&mut self, digest: Digest, change: i64) -> u64 {
-        let mut stored =
-            self.run_specs.get(&digest).cloned().unwrap_or_else(|| StoredRunSpec { bytes: Arc::from([]), uses: 0 });
-        stored.uses = stored.uses.saturating_add_signed(change);
-        let uses = stored.uses;
-        self.run_specs.insert_mut(digest, stored);
+        if let Some(stored) = self.run_specs.get_mut(&digest) {
+            stored.uses = stored.uses.saturating_add_signed(change);
+            return stored.uses;
+        }
+        let uses = 0_u64.saturating_add_signed(change);
+        self.run_specs.insert_mut(digest, StoredRunSpec { bytes: Arc::from([]), uses });
         uses
+    }
+}
+
+/// The table is one that only a newer program understands.
+struct NewerCluster(CommandVersion);
+
+impl fmt::Display for NewerCluster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (version, known) = (self.0, CommandVersion::NEWEST);
+        write!(
+            f,
+            "the cluster takes commands of version {version}, this program knows those up to {known}; run a newer one"
+        )
     }
 }

@@ -5,8 +5,8 @@
 use std::collections::BTreeMap;
 
 use minder_model::{
-    ClusterId, Digest, Generation, HostName, InstanceKey, ProcessName, REQUESTS_REMEMBERED_MAX, RequestId, Revision,
-    Spec, Wanted,
+    ClusterId, CommandVersion, Digest, Generation, HostName, InstanceKey, Override, ProcessName,
+    REQUESTS_REMEMBERED_MAX, RequestId, Revision, Spec, Wanted,
 };
 use minder_state::{
     Applied, Change, Command, Expect, Order, OrderKind, Outcome, ProcessChangeKind, Proposal, Refusal, State,
@@ -234,6 +234,24 @@ fn limits_are_named() {
     assert!(table.state.process(&process("f")).is_none());
 }
 
+#[test]
+fn one_spec_on_many_hosts_runs_as_it_does_on_each_alone() {
+    let names: Vec<String> = (0..50).map(|at| format!("h{at}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let mut everywhere = spec("app", &names);
+    let own = Override { args: Some(vec!["9".into()]), instances: Some(2), ..Override::default() };
+    everywhere.overrides = [(host("h7"), own.clone()), (host("h8"), Override { instances: Some(0), ..own })].into();
+    let mut table = Table::default();
+    let applied = table.write(Command::apply([everywhere.clone()]));
+    assert!(matches!(&applied.reply.outcome, Outcome::Processes(changes) if changes[0].instances == 50));
+    for name in names.into_iter().map(host) {
+        let count = everywhere.instances_on(&name) as usize;
+        let items: Vec<_> = table.state.items(&name).collect();
+        assert_eq!(items.len(), count, "{name}");
+        assert!(items.iter().all(|(_, item)| item.spec == everywhere.resolve(&name).digest()), "{name}");
+    }
+}
+
 fn commands() -> impl Strategy<Value = Command> {
     let name = prop_oneof![Just("a"), Just("b"), Just("c")];
     let host_name = prop_oneof![Just("h1"), Just("h2"), Just("h3")];
@@ -257,8 +275,13 @@ fn commands() -> impl Strategy<Value = Command> {
         1 => (host_name.clone(), proptest::option::of(Just("web".to_string())))
             .prop_map(|(name, value)| Command::LabelHost(host(name), [("role".to_string(), value)].into())),
         1 => host_name.prop_map(|name| Command::RemoveHost(host(name))),
-        1 => Just(Command::CreateCluster(ClusterId::new("c").unwrap())),
+        1 => versions().prop_map(|version| Command::CreateCluster(ClusterId::new("c").unwrap(), version)),
+        1 => versions().prop_map(Command::RaiseVersion),
     ]
+}
+
+fn versions() -> impl Strategy<Value = CommandVersion> {
+    (CommandVersion::FIRST.0..=CommandVersion::NEWEST.0).prop_map(CommandVersion)
 }
 
 fn rows(state: &State) -> BTreeMap<Vec<u8>, Vec<u8>> {

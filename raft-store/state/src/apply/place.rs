@@ -1,27 +1,73 @@
 //! Placement: from specs and labels to the items of hosts. A process has on each of its hosts the instances 1 to n.
 
-use alloc::{collections::BTreeMap, collections::BTreeSet, vec::Vec};
+use alloc::vec::Vec;
 
-use minder_model::{HostName, InstanceKey, Item, ProcessName, Revision, Spec, Wanted};
+use minder_model::{Digest, HostName, InstanceKey, Item, ProcessName, Revision, RunSpec, Spec, Wanted};
 
 use crate::{record::ProcessRecord, state::State, writer::Writer};
 
-/// The hosts a spec runs on, with the number of its instances on each: those it names, announced or not, and those
-/// whose labels fit.
-pub(super) fn hosts_of(state: &State, spec: &Spec) -> BTreeMap<HostName, u32> {
-    let named = spec.hosts.iter().cloned();
-    let labelled = state
-        .hosts()
-        .filter(|(host, record)| !spec.selector.is_empty() && spec.places_on(host, &record.labels()))
-        .map(|(host, _)| host.clone());
-    named.chain(labelled).map(|host| (host.clone(), spec.instances_on(&host))).filter(|(_, count)| *count > 0).collect()
+/// The hosts a spec runs on, by name, each once, with the number of its instances there: those it names, announced or
+/// not, and those whose labels fit.
+pub(super) fn hosts_of(state: &State, spec: &Spec) -> Vec<(HostName, u32)> {
+    let mut hosts = spec.hosts.clone();
+    if !spec.selector.is_empty() {
+        hosts.extend(
+            state.hosts().filter(|(_, record)| record.has_labels(&spec.selector)).map(|(host, _)| host.clone()),
+        );
+    }
+    hosts.sort_unstable();
+    hosts.dedup();
+    hosts
+        .into_iter()
+        .map(|host| (spec.instances_on(&host), host))
+        .filter(|(n, _)| *n > 0)
+        .map(|(n, host)| (host, n))
+        .collect()
+}
+
+/// A run spec in its stored form, which its digest is taken of: made once for all hosts that run the same.
+struct Form {
+    digest: Digest,
+    bytes: Vec<u8>,
+}
+
+impl From<RunSpec> for Form {
+    fn from(run_spec: RunSpec) -> Self {
+        let bytes = run_spec.to_bytes();
+        Self { digest: Digest::of(&bytes), bytes }
+    }
+}
+
+/// What each host runs of a spec.
+struct Forms<'a> {
+    spec: &'a Spec,
+    /// Where nothing is said of the host itself.
+    plain: Option<Form>,
+    /// Of the host that was asked for last.
+    own: Option<Form>,
+}
+
+impl<'a> Forms<'a> {
+    fn new(spec: &'a Spec) -> Self {
+        Self { spec, plain: None, own: None }
+    }
+
+    fn on(&mut self, host: &HostName) -> &Form {
+        match self.spec.overrides.contains_key(host) {
+            true => self.own.insert(self.spec.resolve(host).into()),
+            false => self.plain.get_or_insert_with(|| self.spec.resolve(host).into()),
+        }
+    }
 }
 
 /// Brings one host's items of a process in line with its record: adds, updates and removes. What an instance was
 /// told before (stopped, restarted, signalled) stays.
 pub(super) fn place_on(writer: &mut Writer<'_>, record: &ProcessRecord, host: &HostName, count: u32) {
-    let run_spec = record.spec.resolve(host);
-    let digest = run_spec.digest();
+    place_form(writer, record, host, count, Forms::new(&record.spec).on(host));
+}
+
+fn place_form(writer: &mut Writer<'_>, record: &ProcessRecord, host: &HostName, count: u32, form: &Form) {
+    let digest = form.digest;
     let beyond: Vec<InstanceKey> =
         writer.state.keys_of(&record.spec.name, host).filter(|key| key.index > count).cloned().collect();
     for key in beyond {
@@ -34,7 +80,7 @@ pub(super) fn place_on(writer: &mut Writer<'_>, record: &ProcessRecord, host: &H
             Some(before) => Item { generation: record.generation, spec: digest, ..*before },
             None => new_item(record, digest),
         };
-        writer.put_item(host, &key, item, Some(&run_spec));
+        writer.put_item(host, &key, item, Some(&form.bytes));
     }
 }
 
@@ -46,20 +92,23 @@ pub(super) fn remove_from(writer: &mut Writer<'_>, process: &ProcessName, host: 
     }
 }
 
-/// Brings all hosts of a process in line with its record. Gives the number of its instances.
-pub(super) fn place_everywhere(writer: &mut Writer<'_>, record: &ProcessRecord) -> u64 {
-    let hosts = hosts_of(writer.state, &record.spec);
-    let before: BTreeSet<HostName> = writer.state.hosts_of(&record.spec.name).cloned().collect();
-    for host in before.iter().filter(|host| !hosts.contains_key(*host)) {
-        remove_from(writer, &record.spec.name, host);
+/// Brings all hosts of a process in line with its record; `hosts` are those of [`hosts_of`]. Gives the number of its
+/// instances.
+pub(super) fn place_everywhere(writer: &mut Writer<'_>, record: &ProcessRecord, hosts: &[(HostName, u32)]) -> u64 {
+    let is_wanted = |host: &&HostName| hosts.binary_search_by(|(wanted, _)| wanted.cmp(host)).is_ok();
+    let gone: Vec<HostName> =
+        writer.state.hosts_of(&record.spec.name).filter(|host| !is_wanted(host)).cloned().collect();
+    for host in gone {
+        remove_from(writer, &record.spec.name, &host);
     }
-    for (host, count) in &hosts {
-        place_on(writer, record, host, *count);
+    let mut forms = Forms::new(&record.spec);
+    for (host, count) in hosts {
+        place_form(writer, record, host, *count, forms.on(host));
     }
-    hosts.values().map(|count| u64::from(*count)).sum()
+    hosts.iter().map(|(_, count)| u64::from(*count)).sum()
 }
 
-fn new_item(record: &ProcessRecord, spec: minder_model::Digest) -> Item {
+fn new_item(record: &ProcessRecord, spec: Digest) -> Item {
     Item {
         generation: record.generation,
         spec,
