@@ -12,6 +12,7 @@ mod membership;
 mod network;
 mod node;
 mod rebuilt;
+mod rounds;
 mod service;
 mod settings;
 mod snapshot;

@@ -185,7 +185,9 @@ impl Machine {
         if let Some(large) = entries.next_if(is_large) {
             let mut copy = shared.read().clone();
             blocking::in_place(|| self.take_one(large, &mut copy, &mut pending))?;
-            *shared.write() = copy;
+            // What only the state before had is freed when nobody waits for the lock any more.
+            let before = std::mem::replace(&mut *shared.write(), copy);
+            drop(before);
             return Ok(pending);
         }
         let mut current = shared.write();

@@ -25,8 +25,8 @@ pub enum ProposeError {
     Stopped,
 }
 
-/// Why leadership was not confirmed.
-#[derive(Debug, thiserror::Error)]
+/// Why leadership was not confirmed, for everybody who shared the round.
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum ReadError {
     /// There is no cluster yet.
     #[error("this manager belongs to no cluster yet")]

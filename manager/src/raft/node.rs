@@ -20,19 +20,19 @@ use minder_state::{Reply, State};
 use openraft::{
     Config, RaftMetrics,
     async_runtime::WatchReceiver,
-    errors::{ClientWriteError, Fatal as CoreEnd, ForwardReason, LinearizableReadError, RaftError},
-    raft::ReadPolicy,
+    errors::{ClientWriteError, Fatal as CoreEnd, ForwardReason, RaftError},
 };
 use tokio::sync::{Notify, Semaphore, mpsc, watch};
 
 use super::{
     RaftSettings,
     belonging::look_after,
-    error::{Fatal, ProposeError, ReadError},
+    error::{Fatal, ProposeError},
     gone::follow_hints,
     leadership::{Leader, Leadership, follow},
     log_bound::{LogBound, keep_log_bound},
     network::{Directory, Peers},
+    rounds::{Rounds, make_rounds},
     stuck,
 };
 
@@ -41,8 +41,6 @@ use super::{
 pub(super) const PROPOSALS_MAX: usize = 4_096;
 /// A proposal without an answer for this long has an unknown outcome: its client should ask again.
 const PROPOSE_DEADLINE: Duration = Duration::from_secs(5);
-/// A quorum round takes milliseconds; a leader that cannot finish one for this long cannot serve reads.
-const CONFIRM_DEADLINE: Duration = Duration::from_secs(2);
 /// A leader whose last quorum is older than its lease takes no proposals. Late heartbeats on a busy machine mend
 /// themselves within a few beats; somebody cut off is told so after this.
 const LEASE_PATIENCE: Duration = Duration::from_secs(1);
@@ -87,6 +85,8 @@ pub(super) struct Inner {
     resigned: Mutex<Option<(u64, Option<Leader>)>>,
     /// Wakes whoever waits for an answer of a leader that has given up.
     resigning: Notify,
+    /// Who waits for leadership to be confirmed.
+    pub(super) rounds: Rounds,
     /// Where the other managers are.
     directory: Arc<Directory>,
     /// Snapshots being received: from a leader that was just deposed, and from its successor.
@@ -143,6 +143,7 @@ impl Node {
             hinted: Mutex::new(Some(hinted)),
             resigned: Mutex::default(),
             resigning: Notify::new(),
+            rounds: Rounds::default(),
             directory: Arc::default(),
             receiving: Semaphore::new(2),
             config,
@@ -204,6 +205,11 @@ impl Node {
         self.inner.store.look(minder_raft_store::Published::revision)
     }
 
+    /// Whether this manager leads.
+    pub fn leads(&self) -> bool {
+        self.inner.leadership.borrow().leading
+    }
+
     /// Who leads, followed.
     pub fn leadership(&self) -> watch::Receiver<Leadership> {
         self.inner.leadership.subscribe()
@@ -254,20 +260,6 @@ impl Node {
                 }
                 other => return other.map(|answer| answer.data),
             }
-        }
-    }
-
-    /// Confirms leadership by a quorum round that begins now, and waits until everything that was committed before is
-    /// applied here. The round is the only proof: leases are never trusted.
-    pub async fn confirm(&self) -> Result<Revision, ReadError> {
-        let raft = self.raft().ok_or(ReadError::NoCluster)?;
-        let confirmed = tokio::time::timeout(CONFIRM_DEADLINE, raft.ensure_linearizable(ReadPolicy::ReadIndex)).await;
-        match confirmed {
-            Ok(Ok(read)) => Ok(Revision(read.index())),
-            Ok(Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(_)))) => Err(ReadError::NotLeader),
-            Ok(Err(RaftError::APIError(error))) => Err(ReadError::NoQuorum(error.to_string())),
-            Ok(Err(RaftError::Fatal(_))) => Err(ReadError::Stopped),
-            Err(_) => Err(ReadError::NoQuorum(format!("no answer within {CONFIRM_DEADLINE:?}"))),
         }
     }
 
@@ -435,6 +427,7 @@ impl Node {
         tokio::spawn(keep_log_bound(self.clone(), raft.clone()));
         tokio::spawn(look_after(self.clone()));
         tokio::spawn(stuck::watch(self.clone()));
+        tokio::spawn(make_rounds(self.clone()));
         if let Some(hinted) = crate::lock(&self.inner.hinted).take() {
             tokio::spawn(follow_hints(self.clone(), hinted));
         }

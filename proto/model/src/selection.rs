@@ -72,6 +72,13 @@ impl Selection {
         Ok(selection)
     }
 
+    /// The names of the processes that are meant, when the terms are nothing but names: whoever has an index need not walk.
+    pub fn names(&self) -> Option<impl Iterator<Item = ProcessName>> {
+        let only_names = !self.all && self.patterns.is_empty();
+        // A term may be a little longer than a name; nothing has such a name.
+        only_names.then(|| self.names.iter().filter_map(|name| ProcessName::new(name.as_str()).ok()))
+    }
+
     /// Whether nothing was asked for.
     pub fn is_empty(&self) -> bool {
         self.terms.is_empty() && !self.all

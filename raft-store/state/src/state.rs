@@ -1,6 +1,6 @@
 //! The table in memory, with the indexes that answer questions about it.
 
-use alloc::{collections::BTreeMap, sync::Arc, vec::Vec};
+use alloc::{boxed::Box, collections::BTreeMap, sync::Arc, vec::Vec};
 use core::fmt;
 
 use minder_model::{
@@ -105,7 +105,32 @@ impl State {
     }
 
     /// The instances that a selection means, by host and key.
-    pub fn selected<'a>(&'a self, selection: &'a Selection) -> impl Iterator<Item = (InstanceRef, &'a Item)> + 'a {
+    pub fn selected<'a>(
+        &'a self,
+        selection: &'a Selection,
+    ) -> Box<dyn Iterator<Item = (InstanceRef, &'a Item)> + Send + 'a> {
+        match selection.names() {
+            Some(names) => Box::new(self.named(&names.collect::<Vec<_>>(), selection).into_iter()),
+            None => Box::new(self.walked(selection)),
+        }
+    }
+
+    /// Those of the processes with these names.
+    fn named(&self, names: &[ProcessName], selection: &Selection) -> Vec<(InstanceRef, &Item)> {
+        let mut found = Vec::new();
+        for name in names {
+            let Some(labels) = self.process(name).map(|record| &record.spec.labels) else { continue };
+            for host in self.hosts_of(name) {
+                let items = self.keys_of(name, host).filter_map(|key| Some((key, self.item(host, key)?)));
+                let instances = items.map(|(key, item)| (InstanceRef { host: host.clone(), key: key.clone() }, item));
+                found.extend(instances.filter(|(instance, _)| selection.matches(instance, labels)));
+            }
+        }
+        found.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+        found
+    }
+
+    fn walked<'a>(&'a self, selection: &'a Selection) -> impl Iterator<Item = (InstanceRef, &'a Item)> + Send + 'a {
         let on_host = |host: &'a HostName| self.items(host).map(move |(key, item)| (host, key, item));
         self.assigned_hosts().flat_map(on_host).filter_map(|(host, key, item)| {
             let labels = &self.process(&key.process)?.spec.labels;

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use minder_model::{
     ClusterId, CommandVersion, Digest, Generation, HostName, InstanceKey, Override, ProcessName,
-    REQUESTS_REMEMBERED_MAX, RequestId, Revision, Spec, Wanted,
+    REQUESTS_REMEMBERED_MAX, RequestId, Revision, Selection, Spec, Wanted,
 };
 use minder_state::{
     Applied, Change, Command, Expect, Order, OrderKind, Outcome, ProcessChangeKind, Proposal, Refusal, State,
@@ -249,6 +249,27 @@ fn one_spec_on_many_hosts_runs_as_it_does_on_each_alone() {
         let items: Vec<_> = table.state.items(&name).collect();
         assert_eq!(items.len(), count, "{name}");
         assert!(items.iter().all(|(_, item)| item.spec == everywhere.resolve(&name).digest()), "{name}");
+    }
+}
+
+#[test]
+fn names_are_looked_up_and_mean_what_a_walk_finds() {
+    let mut table = Table::default();
+    for (name, hosts) in [("b", &["h2", "h1"][..]), ("a", &["h1", "h3"]), ("c", &["h3"]), ("ab", &["h1"])] {
+        let mut spec = spec(name, hosts);
+        spec.instances = 2;
+        spec.labels = BTreeMap::from([("odd".into(), (name == "a").to_string())]);
+        table.write(Command::apply([spec]));
+    }
+    for (names, labels) in [(&["a", "b"][..], &[][..]), (&["b", "nobody"], &[]), (&["a", "b", "c"], &["odd=true"])] {
+        let found = |terms: &[&str]| -> Vec<String> {
+            let selection = Selection::parse(terms, labels).unwrap();
+            table.state.selected(&selection).map(|(instance, _)| instance.to_string()).collect()
+        };
+        // A pattern that fits nothing has the table walked.
+        let walked: Vec<&str> = names.iter().copied().chain(["no*thing"]).collect();
+        assert_eq!(found(names), found(&walked));
+        assert!(!found(names).is_empty());
     }
 }
 
