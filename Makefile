@@ -6,6 +6,7 @@ SHELL := /bin/bash
 ifdef MINDER_TARGET_DIR
 export CARGO_TARGET_DIR := $(MINDER_TARGET_DIR)
 endif
+comma := ,
 TARGET := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
 export MINDER_BIN_DIR := $(abspath $(TARGET))/debug
 CARGO := deploy/setup/cargo
@@ -73,10 +74,10 @@ chaos: build ## Real processes in a network of their own under faults (root): MI
 	@deploy/setup/faults
 	MINUTES="$(MINUTES)" SEED="$(SEED)" MANAGERS="$(MANAGERS)" HOSTS="$(HOSTS)" KINDS="$(KINDS)" $(MINDER_BIN_DIR)/chaos
 
-bench-writes: setup ## Durable writes per second beside etcd (installed from Debian's package where it can be)
+bench-writes: setup ## Writes, batched applies and linearizable reads per second beside etcd: PARTS=single,batched,reads
 	@command -v etcd > /dev/null || [ -n "$$MINDER_ETCD" ] || deploy/setup/etcd
 	$(CARGO) build --release --workspace --bins
-	MINDER_BIN_DIR=$(abspath $(TARGET))/release $(CARGO) run --release -p minder-chaos-tests --bin bench-writes
+	MINDER_BIN_DIR=$(abspath $(TARGET))/release $(CARGO) run --release -p minder-chaos-tests --bin bench-writes -- $(subst $(comma), ,$(PARTS))
 
 bench-failover: setup ## Gaps of writers when the leader is killed and when it hands over, beside etcd
 	@command -v etcd > /dev/null || [ -n "$$MINDER_ETCD" ] || deploy/setup/etcd

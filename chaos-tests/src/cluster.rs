@@ -3,7 +3,7 @@
 
 use std::{
     net::Ipv4Addr,
-    path::Path,
+    path::{Path, PathBuf},
     sync::atomic::{AtomicU8, Ordering},
     time::Duration,
 };
@@ -36,6 +36,8 @@ pub struct Cluster {
     loopback: Ipv4Addr,
     /// Managers so far.
     started: usize,
+    /// Where new managers' program is, when it is another version.
+    programs: Option<PathBuf>,
 }
 
 /// The managers' configuration file, in the cluster's folder.
@@ -49,11 +51,21 @@ impl Cluster {
 
     /// The same with managers that have this in their configuration files.
     pub async fn start_configured(shape: ClusterShape, manager_toml: &str) -> Self {
-        Self::start_with(shape, manager_toml, &[]).await
+        Self::start_from(shape, manager_toml, &[], None).await
     }
 
     /// The same with slaves that have more words on their command lines.
     pub async fn start_with(shape: ClusterShape, manager_toml: &str, slave_words: &[&str]) -> Self {
+        Self::start_from(shape, manager_toml, slave_words, None).await
+    }
+
+    /// The same with managers of the program in another folder.
+    pub async fn start_from(
+        shape: ClusterShape,
+        manager_toml: &str,
+        slave_words: &[&str],
+        programs: Option<&Path>,
+    ) -> Self {
         let folder = tempfile::Builder::new().prefix("minder-chaos-").tempdir().unwrap();
         let logs = folder.path().join("logs");
         std::fs::create_dir(&logs).unwrap();
@@ -65,6 +77,7 @@ impl Cluster {
             folder: Some(folder),
             loopback: own_loopback(),
             started: 0,
+            programs: programs.map(Path::to_owned),
         };
         let peers = (0..shape.managers).map(|_| cluster.start_manager()).collect();
         cluster.client_of(0).init(peers).await.unwrap();
@@ -86,6 +99,9 @@ impl Cluster {
         let args = ["--config", path(&config), "--data", path(&data), "--listen", &free, "--peer-listen", &free];
         let args = args.map(String::from).to_vec();
         let mut manager = Program::new(name, "minder-manager", args, &self.path().join("logs"));
+        if let Some(folder) = &self.programs {
+            manager.move_to(folder);
+        }
         let ready = manager.start();
         let (client, peer) = ready.strip_prefix("client=").unwrap().split_once(" peer=").unwrap();
         manager.set_arg("--listen", client);

@@ -26,6 +26,24 @@ struct PutRequest {
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
+struct RangeRequest {
+    #[prost(bytes = "vec", tag = "1")]
+    key: Vec<u8>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct KeyValue {
+    #[prost(bytes = "vec", tag = "5")]
+    value: Vec<u8>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct RangeReply {
+    #[prost(message, repeated, tag = "2")]
+    values: Vec<KeyValue>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
 struct MoveLeaderRequest {
     #[prost(uint64, tag = "1")]
     target: u64,
@@ -97,6 +115,12 @@ impl Etcd {
     pub async fn put(channel: Channel, key: String, value: String) -> Result<(), Status> {
         let put = PutRequest { key: key.into_bytes(), value: value.into_bytes() };
         call::<_, Nothing>(channel, put, "/etcdserverpb.KV/Put").await.map(drop)
+    }
+
+    /// One linearizable read; gives how many values there were.
+    pub async fn get(channel: Channel, key: String) -> Result<usize, Status> {
+        let range = RangeRequest { key: key.into_bytes() };
+        Ok(call::<_, RangeReply>(channel, range, "/etcdserverpb.KV/Range").await?.values.len())
     }
 
     /// The members' processes.

@@ -92,7 +92,15 @@ fn lines(reply: &WriteReply, verb: &str) -> String {
         let instances = count(change.instances, "instance");
         text.push_str(&format!("{} {word}, generation {}, {instances}{dry}\n", change.name, change.generation));
     }
-    if reply.processes.is_empty() {
+    if let Some(counts) = &reply.counts {
+        let kinds = [(counts.created, "created"), (counts.changed, "changed"), (counts.unchanged, "unchanged")];
+        let kinds = kinds.iter().filter(|(count, _)| *count > 0).map(|(count, word)| format!("{count} {word}"));
+        let instances = count(counts.instances, "instance");
+        text.push_str(&format!(
+            "{}, {instances}: the first answer to this request\n",
+            kinds.collect::<Vec<_>>().join(", ")
+        ));
+    } else if reply.processes.is_empty() {
         text.push_str(&format!("{verb}: {}{dry}\n", count(reply.instance_count, "instance")));
     }
     text

@@ -1,7 +1,7 @@
 //! What went wrong, for a person: one sentence, then causes, then what to do. The kind sets the exit code.
 
 use minder_client::v1;
-use minder_client::{Error, document::Complaints};
+use minder_client::{Error, Stopped, document::Complaints};
 
 /// Done as asked.
 pub const DONE: u8 = 0;
@@ -60,6 +60,14 @@ impl Failure {
         self
     }
 
+    /// The same as the cause of something larger.
+    #[must_use]
+    pub fn within(mut self, message: impl Into<String>) -> Self {
+        let cause = std::mem::replace(&mut self.message, message.into());
+        self.causes.insert(0, cause);
+        self
+    }
+
     /// Writes it to standard error.
     pub fn print(&self) {
         eprintln!("error: {}", self.message);
@@ -91,6 +99,31 @@ impl From<Error> for Failure {
                     |failure, (server, why)| failure.cause(format!("{server}: {why}")),
                 )
                 .hint(format!("repeating it is safe and gives the first answer: add `--request-id {request_id}`")),
+        }
+    }
+}
+
+impl From<Stopped> for Failure {
+    fn from(stopped: Stopped) -> Self {
+        let Stopped { done, next, error } = stopped;
+        let again = !matches!(error, Error::Unknown { .. });
+        let failure = Self::from(error);
+        if done.parts_total < 2 {
+            return failure;
+        }
+        let before = match done.parts {
+            0 => String::from("nothing is applied"),
+            parts => format!("{parts} before it applied, {} of {} processes", done.specs, done.specs_total),
+        };
+        let failure = failure.within(format!(
+            "stopped at part {} of {}: {before}, from {next} on not",
+            done.parts + 1,
+            done.parts_total
+        ));
+        if again {
+            failure.hint("say it again when that is mended: what is applied already stays as it is")
+        } else {
+            failure
         }
     }
 }

@@ -55,6 +55,25 @@ pub struct WriteView {
     pub instances: Vec<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub counts: Option<CountsView>,
+}
+
+/// What is remembered of a large apply whose request was repeated.
+#[derive(Serialize)]
+pub struct CountsView {
+    pub created: u64,
+    pub changed: u64,
+    pub unchanged: u64,
+    pub deleted: u64,
+    pub instances: u64,
+}
+
+impl From<v1::ProcessCounts> for CountsView {
+    fn from(counts: v1::ProcessCounts) -> Self {
+        let v1::ProcessCounts { created, changed, unchanged, deleted, instances } = counts;
+        Self { created, changed, unchanged, deleted, instances }
+    }
 }
 
 #[derive(Serialize)]
@@ -82,6 +101,7 @@ impl WriteView {
             instance_count: reply.instance_count,
             instances: reply.instances.iter().map(words::full).collect(),
             warnings: reply.warnings.clone(),
+            counts: reply.counts.map(CountsView::from),
         }
     }
 }
@@ -302,6 +322,7 @@ pub struct ManagersView {
     pub cluster_id: String,
     pub revision: u64,
     pub term: u64,
+    pub command_version: u32,
     pub managers: Vec<ManagerView>,
 }
 
@@ -336,6 +357,8 @@ pub struct ManagerView {
     pub proposals_max: u32,
     pub uptime_seconds: u64,
     pub version: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub command_version: Option<u32>,
 }
 
 impl ManagersView {
@@ -345,6 +368,7 @@ impl ManagersView {
             cluster_id: reply.cluster_id.clone(),
             revision: position.revision,
             term: position.term,
+            command_version: reply.cluster_version.max(1),
             managers: reply.managers.iter().map(ManagerView::new).collect(),
         }
     }
@@ -383,6 +407,7 @@ impl ManagerView {
             proposals_max: manager.proposals_max,
             uptime_seconds: manager.uptime_seconds,
             version: manager.version.clone(),
+            command_version: (manager.role != "unreachable").then_some(manager.command_version.max(1)),
         }
     }
 }

@@ -131,6 +131,9 @@ async fn a_day_with_minderctl() {
     desk.run("minderctl host info h1 --history").await;
     desk.run("minderctl host label h1 zone=b old-").await;
     desk.run("minderctl manager status").await;
+    desk.run("minderctl manager upgrade").await;
+    desk.run("minderctl manager upgrade --finalize").await;
+    desk.run("minderctl manager status").await;
     desk.run("minderctl doctor").await;
     desk.run("minderctl manager transfer --to 2").await;
     desk.run("minderctl manager add m4:7702").await;
@@ -215,6 +218,19 @@ async fn much_is_touched_only_when_it_is_meant() {
     desk.run("minderctl stop wide --dry-run").await;
     desk.run("minderctl stop wide --yes --no-wait").await;
     desk.run("minderctl delete wide").await;
+    insta::assert_snapshot!(desk.paper);
+}
+
+#[tokio::test]
+async fn more_than_one_write_takes_goes_in_parts() {
+    let mut desk = Desk::new().await;
+    let many: String = (0..1_002).map(|at| format!("- {{name: p{at}, command: x, hosts: [h1]}}\n")).collect();
+    desk.file("many.yaml", &many);
+    desk.run("minderctl apply -f many.yaml --no-wait -o name").await;
+    // The names of all of them say nothing.
+    desk.paper = desk.paper.lines().filter(|line| !line.starts_with('p')).map(|line| format!("{line}\n")).collect();
+    desk.fake.table.lock().unwrap().refused_from = Some("p1001".into());
+    desk.run("minderctl apply -f many.yaml --no-wait -o name").await;
     insta::assert_snapshot!(desk.paper);
 }
 

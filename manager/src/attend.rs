@@ -305,7 +305,7 @@ impl Attendance {
         match self.core.node.propose(proposal).await {
             Ok(reply) => match reply.outcome {
                 Outcome::Refused(refusal) => Err(refusal.to_string()),
-                Outcome::Done | Outcome::Processes(_) | Outcome::Instances(..) => Ok(()),
+                Outcome::Done | Outcome::Processes(_) | Outcome::Instances(..) | Outcome::Counted(_) => Ok(()),
             },
             Err(error) => Err(format!("cannot register {host}: {error}")),
         }

@@ -13,6 +13,7 @@ mod membership;
 mod order;
 mod processes;
 mod room;
+mod version;
 mod watch;
 mod wire;
 mod write;
@@ -199,6 +200,13 @@ impl v1::control_server::Control for ControlService {
         request: Request<v1::SetManagerAddressRequest>,
     ) -> Result<Response<Self::SetManagerAddressStream>, Status> {
         answer(&self.core, membership::change(&self.core, Change::SetAddress(request.into_inner())))
+    }
+
+    async fn upgrade_managers(
+        &self,
+        request: Request<v1::UpgradeManagersRequest>,
+    ) -> Result<Response<v1::UpgradeManagersReply>, Status> {
+        answer(&self.core, version::upgrade(&self.core, request.into_inner()).await)
     }
 
     async fn get_presence(

@@ -19,6 +19,7 @@ mod snapshot;
 mod status;
 mod stuck;
 mod transfer;
+mod version;
 mod watchdog;
 mod wire;
 
@@ -31,3 +32,4 @@ pub use membership::{Changed, Step};
 pub use node::{Addresses, Node};
 pub use service::PeerService;
 pub use settings::RaftSettings;
+pub use version::{Knows, RaiseError, in_the_way};

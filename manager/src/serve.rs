@@ -244,13 +244,9 @@ async fn follow_leadership(core: Arc<Core>) {
 async fn name_cluster(core: &Core) {
     let (false, Some(id)) = (core.node.look(|state| state.cluster().is_some()), core.cluster_id()) else { return };
     let Ok(request) = RequestId::new(format!("create-{id}")) else { return };
-    let proposal = Proposal {
-        request,
-        time_ms: wall_ms(),
-        actor: "init".into(),
-        expect: Expect::Anything,
-        command: Command::CreateCluster(id),
-    };
+    let command = Command::CreateCluster(id, core.node.first_version().await);
+    let actor = "init".into();
+    let proposal = Proposal { request, time_ms: wall_ms(), actor, expect: Expect::Anything, command };
     if let Err(error) = core.node.propose(proposal).await {
         tracing::warn!(%error, "the cluster is not named yet; the next leader tries again");
     }

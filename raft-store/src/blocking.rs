@@ -12,3 +12,12 @@ pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + 
         _ => tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?,
     }
 }
+
+/// Runs `work`, which takes a few milliseconds of a processor, where it is, and lets everything else of this thread's go
+/// on at another one.
+pub fn in_place<T>(work: impl FnOnce() -> T) -> T {
+    match Handle::try_current().map(|runtime| runtime.runtime_flavor()) {
+        Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(work),
+        Ok(_) | Err(_) => work(),
+    }
+}

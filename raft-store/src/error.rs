@@ -53,15 +53,16 @@ pub enum OpenError {
     },
     /// It was written by a newer version.
     #[error(
-        "{} has storage format {found}, this program knows formats up to {known}; run the newer version again",
+        "{} holds commands of version {found}, this program knows those up to {known}; run the newer program again, there \
+         is no way back to this one",
         folder.display()
     )]
     NewerFormat {
         /// The data folder.
         folder: PathBuf,
-        /// Its format.
+        /// The version that a program must know to open it.
         found: u8,
-        /// The newest format known here.
+        /// The newest one known here.
         known: u8,
     },
     /// It lost something it had promised to keep.
@@ -189,6 +190,16 @@ pub enum CodecError {
     /// A membership that openraft refuses.
     #[error("membership: {0}")]
     Membership(String),
+}
+
+impl CodecError {
+    /// Nothing is wrong with the bytes: this program is too old for them.
+    pub fn is_newer(&self) -> bool {
+        matches!(
+            self,
+            Self::NewerFormat { .. } | Self::Proposal { source: minder_state::DecodeError::NewerFormat(_), .. }
+        )
+    }
 }
 
 impl From<CodecError> for io::Error {

@@ -26,8 +26,9 @@ mod stored;
 mod sync;
 mod tail;
 mod types;
+mod version;
 
-pub use blocking::blocking;
+pub use blocking::{blocking, in_place};
 pub use codec::{decode_entry, decode_snapshot_meta, encode_entry, encode_snapshot_meta};
 pub use error::{CodecError, ExitReason, OpenError};
 pub use identity::Identity;

@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use minder_model::CommandVersion;
 use minicbor::{CborLen, Decode, Encode, bytes::ByteArray};
 use openraft::{
     OptionalSend, RaftLogReader,
@@ -29,6 +30,7 @@ use crate::{
     sync::{Job, LogSync, SyncStats},
     tail::Tail,
     types::{Entry, LogId, TypeConfig, Vote},
+    version,
 };
 
 /// Bytes of entries in one replication message: well below the 4 MiB that gRPC allows by default, large enough that
@@ -63,6 +65,8 @@ pub(crate) struct Position {
     pub(crate) chain: Chain,
     pub(crate) tail: Tail,
     pub(crate) sizes: LogSizes,
+    /// What the folder says that a program must know.
+    pub(crate) version: CommandVersion,
 }
 
 /// Up to where the log was purged, and the chain link there, so that the chain goes on.
@@ -266,6 +270,11 @@ impl LogStore {
         let mut position = self.position();
         let log = column(&self.inner.db, LOG)?;
         for entry in entries {
+            let needed = version::needed(&entry);
+            if needed > position.version {
+                version::raise(&self.inner.db, &mut batch, needed)?;
+                position.version = needed;
+            }
             let form = codec::encode_entry(&entry);
             position.chain = position.chain.next(&form);
             let framed = frame_entry(&form, position.chain);

@@ -5,6 +5,7 @@ mod beginning;
 
 use std::{
     io,
+    iter::Peekable,
     sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
     time::{Duration, Instant},
 };
@@ -19,7 +20,7 @@ use openraft::{
 use rocksdb::{DB, WriteBatch};
 
 use crate::{
-    blocking::blocking,
+    blocking::{self, blocking},
     codec::{self, LogIdForm},
     error::rocks,
     fail_point::fail_point,
@@ -38,6 +39,8 @@ pub(crate) const STATE_HASH_KEY: &[u8] = b"state-hash";
 /// Entries applied in one batch: replies of a long backlog are not held back for its end, and a reader who comes in
 /// meanwhile waits for about a millisecond.
 const BATCH_ENTRIES_MAX: usize = 128;
+/// An entry of so many bytes takes longer to apply than a reader should wait: some hundred specs.
+const LARGE_BYTES: usize = 64 * 1024;
 /// Rows of so many bytes are written at once, for one entry can change many of them.
 const ROWS_BYTES: usize = 1024 * 1024;
 
@@ -178,40 +181,51 @@ impl Machine {
         Ok(())
     }
 
-    /// Applies entries in one go, as long as their rows do not become too many.
-    fn take(
-        &mut self,
-        entries: &mut impl Iterator<Item = io::Result<EntryResponder<TypeConfig>>>,
-    ) -> io::Result<Pending> {
+    /// Applies entries in one go, as long as their rows do not become too many: a large one alone and on a copy, so that
+    /// nobody who reads meanwhile waits for it, and small ones together in their place.
+    fn take(&mut self, entries: &mut Peekable<impl Iterator<Item = Committed>>) -> io::Result<Pending> {
         let mut pending = Pending::default();
-        let mut current = self.shared.write();
-        for next in entries {
-            let (entry, responder) = next?;
-            let revision = Revision(entry.log_id.index);
-            let mut reply = None;
-            match entry.payload {
-                EntryPayload::Blank => {}
-                EntryPayload::Membership(membership) => {
-                    current.membership = StoredMembership::new(Some(entry.log_id), membership);
-                    self.unwritten.membership = true;
-                }
-                EntryPayload::Normal(proposal) => {
-                    let mut applied = match Planted::RequestsForgotten.is_in() {
-                        true => current.state.apply(revision, &forgotten(revision, proposal.proposal())),
-                        false => current.state.apply(revision, proposal.proposal()),
-                    };
-                    self.unwritten.extend(std::mem::take(&mut applied.rows));
-                    reply = responder.as_ref().map(|_| applied.reply.clone());
-                    pending.applied.push((revision, applied));
-                }
-            }
-            current.applied = Some(entry.log_id);
-            pending.answers.extend(responder.map(|responder| (responder, reply)));
-            if self.unwritten.bytes >= ROWS_BYTES {
-                break;
-            }
+        let shared = self.shared.clone();
+        if let Some(large) = entries.next_if(is_large) {
+            let mut copy = shared.read().clone();
+            blocking::in_place(|| self.take_one(large, &mut copy, &mut pending))?;
+            // What only the state before had is freed when nobody waits for the lock any more.
+            let before = std::mem::replace(&mut *shared.write(), copy);
+            drop(before);
+            return Ok(pending);
+        }
+        let mut current = shared.write();
+        while self.unwritten.bytes < ROWS_BYTES
+            && let Some(next) = entries.next_if(|next| !is_large(next))
+        {
+            self.take_one(next, &mut current, &mut pending)?;
         }
         Ok(pending)
+    }
+
+    fn take_one(&mut self, next: Committed, current: &mut Published, pending: &mut Pending) -> io::Result<()> {
+        let (entry, responder) = next?;
+        let revision = Revision(entry.log_id.index);
+        let mut reply = None;
+        match entry.payload {
+            EntryPayload::Blank => {}
+            EntryPayload::Membership(membership) => {
+                current.membership = StoredMembership::new(Some(entry.log_id), membership);
+                self.unwritten.membership = true;
+            }
+            EntryPayload::Normal(proposal) => {
+                let mut applied = match Planted::RequestsForgotten.is_in() {
+                    true => current.state.apply(revision, &forgotten(revision, proposal.proposal())),
+                    false => current.state.apply(revision, proposal.proposal()),
+                };
+                self.unwritten.extend(std::mem::take(&mut applied.rows));
+                reply = responder.as_ref().map(|_| applied.reply.clone());
+                pending.applied.push((revision, applied));
+            }
+        }
+        current.applied = Some(entry.log_id);
+        pending.answers.extend(responder.map(|responder| (responder, reply)));
+        Ok(())
     }
 
     /// Writes rows when it is time, then tells everybody what was applied.
@@ -219,7 +233,10 @@ impl Machine {
         let Pending { applied, answers } = pending;
         self.unwritten.since.get_or_insert_with(Instant::now);
         if self.unwritten.is_due() {
-            self.write_rows()?;
+            match self.unwritten.bytes {
+                many if many >= ROWS_BYTES => blocking::in_place(|| self.write_rows())?,
+                _ => self.write_rows()?,
+            }
         }
         if !applied.is_empty() {
             (self.hooks.on_applied)(applied);
@@ -229,6 +246,14 @@ impl Machine {
         }
         Ok(())
     }
+}
+
+/// A committed entry and whoever waits for its answer.
+type Committed = io::Result<EntryResponder<TypeConfig>>;
+
+fn is_large(next: &Committed) -> bool {
+    let Ok((entry, _)) = next else { return false };
+    matches!(&entry.payload, EntryPayload::Normal(proposal) if proposal.bytes().len() > LARGE_BYTES)
 }
 
 impl Drop for Machine {

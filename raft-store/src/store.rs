@@ -9,8 +9,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+use minder_model::CommandVersion;
 use minder_state::{State, StateHash};
-use rocksdb::{ColumnFamily, DB, Direction, IteratorMode};
+use rocksdb::{ColumnFamily, DB, Direction, IteratorMode, WriteBatch};
 
 use crate::{
     codec::{self, Chain, LogIdForm, VoteForm},
@@ -28,11 +29,11 @@ use crate::{
     sync::{LogSync, SyncExecutor, SyncStats},
     tail::Tail,
     types::{LogId, StoredMembership},
+    version,
 };
 
 pub use sizes::Sizes;
 
-const FORMAT_KEY: &[u8] = b"format";
 const IDENTITY_KEY: &[u8] = b"identity";
 /// Entries whose checksums and chain are checked at every start; [`verify`] checks all.
 const CHECKED_AT_START: u64 = 1_000;
@@ -249,17 +250,17 @@ fn open_database(folder: &Path) -> Result<DB, OpenError> {
 
 fn check_format(db: &DB, folder: &Path) -> Result<(), OpenError> {
     let storage = |source| OpenError::from_io(folder, source);
-    match get(db, FORMAT_KEY).map_err(storage)?.as_deref() {
-        Some([format]) if *format <= codec::FORMAT => Ok(()),
-        Some(bytes) => Err(OpenError::NewerFormat {
-            folder: folder.into(),
-            found: bytes.first().copied().unwrap_or_default(),
-            known: codec::FORMAT,
-        }),
+    match version::read(db).map_err(storage)? {
+        Some(known) if known <= CommandVersion::NEWEST => Ok(()),
+        Some(newer) => {
+            Err(OpenError::NewerFormat { folder: folder.into(), found: newer.0, known: CommandVersion::NEWEST.0 })
+        }
         None => {
             let write = || {
                 fail_point!("format-write");
-                db.put_cf_opt(column(db, META)?, FORMAT_KEY, [codec::FORMAT], &options::synced()).map_err(rocks)
+                let mut batch = WriteBatch::default();
+                version::raise(db, &mut batch, CommandVersion::FIRST)?;
+                db.write_opt(batch, &options::synced()).map_err(rocks)
             };
             write().map_err(storage)
         }
@@ -289,6 +290,7 @@ fn recover(db: &DB) -> io::Result<Recovered> {
         chain,
         tail: Tail::default(),
         sizes: sizes(db)?,
+        version: version::read(db)?.unwrap_or_default(),
     };
     Ok(Recovered { position, published: load_state(db, generation)?, generation })
 }

@@ -8,7 +8,7 @@ mod common;
 use std::{fs, path::Path};
 
 use common::{append, apply, copy, entry, log_id, open};
-use minder_model::{ClusterId, ManagerId, ProcessName, RequestId, Revision};
+use minder_model::{ClusterId, CommandVersion, ManagerId, ProcessName, RequestId, Revision};
 use minder_raft_store::{
     Entry, Identity, ManagerNode, OpenError, Opened, RebuildError, Survivor, Vote, finish_interrupted, restore,
     set_aside, verify,
@@ -28,7 +28,7 @@ fn named() -> Entry {
         time_ms: 1,
         actor: "test".into(),
         expect: Expect::Anything,
-        command: Command::CreateCluster(cluster("first")),
+        command: Command::CreateCluster(cluster("first"), CommandVersion::FIRST),
     };
     Entry { log_id: log_id(TERM, 1), payload: EntryPayload::Normal(proposal.into()) }
 }

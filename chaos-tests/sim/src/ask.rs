@@ -161,7 +161,10 @@ impl Ask {
     /// In Minder's words.
     pub fn command(&self) -> Command {
         match self {
-            Self::Create => Command::CreateCluster(minder_model::ClusterId::new("sim").expect("letters")),
+            Self::Create => Command::CreateCluster(
+                minder_model::ClusterId::new("sim").expect("letters"),
+                minder_model::CommandVersion::NEWEST,
+            ),
             Self::Apply(plans) => Command::apply(plans.iter().map(spec)),
             Self::Delete(processes) => {
                 Command::Delete(processes.iter().map(|process| process_name(*process)).collect())

@@ -153,6 +153,18 @@ impl Client {
         Ok(reply)
     }
 
+    /// Which version of commands the cluster takes and which its managers know. With `finalize` it takes from then on what
+    /// all of them know, and there is no way back.
+    pub async fn upgrade_managers(&self, finalize: bool) -> Result<v1::UpgradeManagersReply, Error> {
+        let request = v1::UpgradeManagersRequest { finalize, actor: self.actor().to_owned() };
+        self.read(
+            request,
+            |mut control, request| async move { control.upgrade_managers(request).await },
+            |reply| reply.position.as_ref(),
+        )
+        .await
+    }
+
     /// Hands leadership to a manager by node id; 0 lets the leader choose.
     pub async fn transfer_leader(&self, to: u64) -> Result<v1::TransferLeaderReply, Error> {
         let request = v1::TransferLeaderRequest { to };

@@ -285,6 +285,10 @@ impl Client {
         }
     }
 
+    pub(crate) fn actor(&self) -> &str {
+        &self.actor
+    }
+
     pub(crate) fn deadline(&self) -> Duration {
         self.deadline
     }

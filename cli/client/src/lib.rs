@@ -12,6 +12,7 @@ pub mod document;
 mod error;
 mod local;
 mod membership;
+mod parts;
 mod servers;
 mod watch;
 
@@ -19,5 +20,6 @@ pub use client::{Client, Write};
 pub use error::Error;
 pub use local::Local;
 pub use minder_proto::v1;
+pub use parts::{Progress, Stopped};
 pub use tonic::Streaming;
 pub use watch::{DesiredWatch, InstanceWatch};

@@ -147,3 +147,57 @@ async fn a_manager_that_is_too_busy_is_asked_again_after_the_time_it_says() {
     assert!(began.elapsed() >= Duration::from_millis(600), "{:?}", began.elapsed());
     assert_eq!(fake.table.lock().unwrap().writes.len(), 1);
 }
+
+fn many(count: usize) -> Vec<Spec> {
+    let spec = |at| Spec { name: ProcessName::new(format!("p{at}")).unwrap(), ..spec() };
+    (0..count).map(spec).collect()
+}
+
+#[tokio::test]
+async fn a_large_apply_goes_in_parts_and_is_one_write_where_the_cluster_takes_it() {
+    let fake = Fake::start().await;
+    let client = client(&[&fake.address]);
+    let mut told = Vec::new();
+    let reply = client.apply_all(&many(2_500), &Write::default(), |done| told.push((done.parts, done.specs))).await;
+    assert_eq!(reply.unwrap().processes.len(), 2_500);
+    assert_eq!(told, [(1, 1_000), (2, 2_000)]);
+    assert_eq!(fake.table.lock().unwrap().writes.len(), 3);
+    fake.table.lock().unwrap().version = 2;
+    client.apply_all(&many(2_500), &Write::default(), |_| panic!("it has one part")).await.unwrap();
+    assert_eq!(fake.table.lock().unwrap().writes.len(), 4);
+}
+
+#[tokio::test]
+async fn an_apply_that_stopped_says_where_and_goes_on_there_when_it_is_said_again() {
+    let fake = Fake::start().await;
+    let client = client(&[&fake.address]).with_deadline(Duration::from_millis(600));
+    let write = Write { request_id: Some("all".into()), ..Write::default() };
+    let mut specs = many(2_500);
+    // The second part is refused.
+    let refuse = |told: minder_client::Progress| {
+        if told.parts == 1 {
+            fake.table.lock().unwrap().troubles.push_back(Status::failed_precondition("there is no room"));
+        }
+    };
+    let stopped = client.apply_all(&specs, &write, refuse).await.unwrap_err();
+    assert_eq!((stopped.done.parts, stopped.done.specs, stopped.done.parts_total), (1, 1_000, 3));
+    assert_eq!((stopped.next.as_str(), stopped.error), ("p1000", Error::Refused("there is no room".into())));
+    // The answer to the second part stays lost, and whoever asks again asks for the whole.
+    let lose = |told: minder_client::Progress| {
+        if told.parts == 1 {
+            let lost = (0..500).map(|_| Status::deadline_exceeded("lost"));
+            fake.table.lock().unwrap().lost.extend(lost);
+        }
+    };
+    let stopped = client.apply_all(&specs, &write, lose).await.unwrap_err();
+    assert!(matches!(&stopped.error, Error::Unknown { request_id, .. } if request_id == "all"), "{stopped:?}");
+    fake.table.lock().unwrap().lost.clear();
+    let first = fake.table.lock().unwrap().revision;
+    client.apply_all(&specs, &write, |_| ()).await.unwrap();
+    // The first two parts were done before: one more write.
+    assert_eq!(fake.table.lock().unwrap().revision, first + 1);
+    // What was mended is another content, and not taken for what was done.
+    specs[1_500].command = "/bin/other".into();
+    client.apply_all(&specs, &write, |_| ()).await.unwrap();
+    assert_eq!(fake.table.lock().unwrap().revision, first + 2);
+}

@@ -8,6 +8,7 @@ use minder_client::{
 
 struct Fleet {
     managers: Vec<v1::ManagerStatus>,
+    cluster_version: u32,
     hosts: v1::ListHostsReply,
     instance: v1::Instance,
 }
@@ -20,6 +21,7 @@ impl Fleet {
             role: if id == 1 { "leader" } else { "follower" }.into(),
             voter: true,
             version: "2".into(),
+            command_version: 2,
             disk_free_bytes: 10_000 << 20,
             disk_floor_bytes: 128 << 20,
             proposals_max: 100,
@@ -48,7 +50,7 @@ impl Fleet {
             ..Default::default()
         };
         let hosts = v1::ListHostsReply { hosts: vec![host], ..Default::default() };
-        Self { managers: (1..=3).map(manager).collect(), hosts, instance }
+        Self { managers: (1..=3).map(manager).collect(), cluster_version: 2, hosts, instance }
     }
 
     fn host(&mut self) -> &mut v1::Host {
@@ -61,7 +63,11 @@ impl Fleet {
 
     fn checkup(self) -> Checkup {
         Checkup {
-            managers: v1::GetManagersReply { managers: self.managers, ..Default::default() },
+            managers: v1::GetManagersReply {
+                managers: self.managers,
+                cluster_version: self.cluster_version,
+                ..Default::default()
+            },
             hosts: Ok(self.hosts),
             instances: Ok(v1::ListInstancesReply { instances: vec![self.instance], ..Default::default() }),
         }
@@ -74,7 +80,7 @@ type Case = (fn(&mut Fleet), Severity, &'static str);
 #[test]
 fn each_trouble_is_found_and_nothing_else() {
     use Severity::{Bad, Weak};
-    let cases: [Case; 28] = [
+    let cases: [Case; 30] = [
         (|fleet| fleet.managers[2].role = "unreachable".into(), Bad, "2 of 3 voting managers answer"),
         (
             |fleet| fleet.managers[1..].iter_mut().for_each(|manager| manager.role = "unreachable".into()),
@@ -85,6 +91,19 @@ fn each_trouble_is_found_and_nothing_else() {
         (|fleet| fleet.managers.truncate(1), Weak, "one voting manager alone"),
         (|fleet| fleet.managers[2].voter = false, Weak, "2 managers vote: that bears no more failures than 1"),
         (|fleet| fleet.managers[2].version = "1".into(), Weak, "different versions: 1 on manager 3, 2 on manager 1, 2"),
+        (
+            |fleet| fleet.cluster_version = 1,
+            Weak,
+            "know commands of version 2 and the cluster still takes those of version 1",
+        ),
+        (
+            |fleet| {
+                fleet.cluster_version = 0;
+                fleet.managers[1].command_version = 0;
+            },
+            Weak,
+            "upgrade of the managers is under way: manager 2 () does not know commands of version 2",
+        ),
         (|fleet| fleet.managers[2].state_hash = "other".into(), Bad, "hold different tables"),
         (|fleet| fleet.managers[1].lag = 10_001, Weak, "10001 entries behind"),
         (|fleet| fleet.managers[1].fsync_p99_us = 60_000, Weak, "takes 60ms or more"),

@@ -1,5 +1,5 @@
 use clap::Args;
-use minder_client::{Write, document, v1};
+use minder_client::{Progress, Write, document, v1};
 use minder_model::{HostName, Spec};
 
 use super::{revision, show_write};
@@ -75,7 +75,11 @@ pub async fn run(context: &Context, command: Apply) -> Result<u8, Failure> {
 
 /// Applies specs and waits for them.
 pub async fn apply(context: &Context, specs: &[Spec], change: &Change, flags: &flags::Wait) -> Result<u8, Failure> {
-    let reply = context.client.apply(specs, &Write::from(change)).await?;
+    let tell = |done: Progress| {
+        let Progress { parts, parts_total, specs, specs_total } = done;
+        eprintln!("part {parts} of {parts_total} is applied: {specs} of {specs_total} processes");
+    };
+    let reply = context.client.apply_all(specs, &Write::from(change), tell).await?;
     show_write(context, &reply, "applied")?;
     if reply.dry_run || !waiting::wanted(flags, true) {
         return Ok(DONE);

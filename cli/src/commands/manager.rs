@@ -1,4 +1,5 @@
 mod change;
+mod upgrade;
 
 use clap::{Args, Subcommand};
 
@@ -31,6 +32,8 @@ pub enum Manager {
     Replace(change::Replace),
     /// Tell the cluster where a manager runs now; a manager that is started elsewhere says so by itself
     SetAddress(change::SetAddress),
+    /// Show which commands the cluster takes and its managers know; end an upgrade
+    Upgrade(upgrade::Upgrade),
 }
 
 #[derive(Debug, Args)]
@@ -57,6 +60,7 @@ pub async fn run(context: &Context, command: Manager) -> Result<u8, Failure> {
         Manager::Demote(command) => change::demote(context, command).await,
         Manager::Replace(command) => change::replace(context, command).await,
         Manager::SetAddress(command) => change::set_address(context, command).await,
+        Manager::Upgrade(command) => upgrade::upgrade(context, command).await,
     }
 }
 
@@ -67,7 +71,13 @@ async fn status(context: &Context, command: Status) -> Result<u8, Failure> {
         Output::Name => put(&view.managers.iter().map(|one| format!("{}\n", one.client_address)).collect::<String>()),
         Output::Table | Output::Wide => {
             if !view.cluster_id.is_empty() {
-                put(&format!("cluster {}, term {}\n", view.cluster_id, view.term));
+                put(&format!(
+                    "cluster {}, term {}, commands of version {}{}\n",
+                    view.cluster_id,
+                    view.term,
+                    view.command_version,
+                    newer(&view)
+                ));
             }
             put(&table(&view, context.output == Output::Wide).text(&context.screen));
         }
@@ -93,6 +103,7 @@ fn table(view: &ManagersView, wide: bool) -> Table {
             "WRITES",
             "HASH",
             "VERSION",
+            "COMMANDS",
         ]);
     }
     let mut table = Table::new(&headings);
@@ -131,11 +142,23 @@ fn table(view: &ManagersView, wide: bool) -> Table {
                 plain(format!("{}/{}", manager.proposals_in_flight, manager.proposals_max)),
                 plain(manager.state_hash.chars().take(12).collect()),
                 plain(manager.version.clone()),
+                plain(manager.command_version.map_or("-".into(), |version| version.to_string())),
             ]);
         }
         table.row(row);
     }
     table
+}
+
+/// What the managers that answer know beyond what the cluster takes: the upgrade is not finished.
+fn newer(view: &ManagersView) -> String {
+    let known = || view.managers.iter().filter_map(|manager| manager.command_version);
+    let (Some(least), Some(most)) = (known().min(), known().max()) else { return String::new() };
+    match least > view.command_version {
+        _ if most <= view.command_version => String::new(),
+        true => format!(", managers know {least}: `minderctl manager upgrade --finalize` ends the upgrade"),
+        false => format!(", some managers know {most}: the upgrade is under way"),
+    }
 }
 
 /// One that answers says by its role whether it votes.

@@ -2,11 +2,15 @@
 
 use minder_model::{APPLY_SPECS_MAX, FieldErrors, Spec, check_order, check_spec, warnings};
 use minder_proto::{convert, v1};
-use minder_state::Command;
+use minder_raft_store::in_place;
+use minder_state::{Command, State};
 use tonic::Status;
 
 use super::{linearize, wire, write::write};
 use crate::core::Core;
+
+/// So many specs take some milliseconds to read.
+const MANY: usize = 256;
 
 pub async fn apply(core: &Core, request: v1::ApplyRequest) -> Result<v1::WriteReply, Status> {
     if request.specs.is_empty() {
@@ -18,23 +22,31 @@ pub async fn apply(core: &Core, request: v1::ApplyRequest) -> Result<v1::WriteRe
             "specs: has {count}, the limit of one request is {APPLY_SPECS_MAX}"
         )));
     }
-    let mut specs = Vec::with_capacity(request.specs.len());
-    for (at, spec) in request.specs.into_iter().enumerate() {
+    let specs = match request.specs.len() {
+        many if many > MANY => in_place(|| checked(request.specs))?,
+        _ => checked(request.specs)?,
+    };
+    check_rings(core, &specs).await?;
+    let found: Vec<String> = specs
+        .iter()
+        .flat_map(|spec| warnings(spec).into_iter().map(|warning| format!("{}: {warning}", spec.name)))
+        .chain(unknown_hosts(core, &specs))
+        .collect();
+    let mut reply = write(core, request.options, Command::apply(specs)).await?;
+    reply.warnings = found;
+    Ok(reply)
+}
+
+fn checked(wire: Vec<v1::ProcessSpec>) -> Result<Vec<Spec>, Status> {
+    let mut specs = Vec::with_capacity(wire.len());
+    for (at, spec) in wire.into_iter().enumerate() {
         let name = spec.name.clone();
         let refused = |errors: FieldErrors| Status::invalid_argument(format!("specs[{at}] ({name}): {errors}"));
         let spec = convert::spec::spec_from_wire(spec).map_err(refused)?;
         check_spec(&spec).map_err(refused)?;
         specs.push(spec);
     }
-    check_rings(core, &specs).await?;
-    let found: Vec<String> = specs
-        .iter()
-        .flat_map(|spec| warnings(spec).into_iter().map(|warning| format!("{}: {warning}", spec.name)))
-        .chain(specs.iter().filter_map(|spec| unknown_hosts(core, spec)))
-        .collect();
-    let mut reply = write(core, request.options, Command::apply(specs)).await?;
-    reply.warnings = found;
-    Ok(reply)
+    Ok(specs)
 }
 
 pub async fn delete(core: &Core, request: v1::DeleteRequest) -> Result<v1::WriteReply, Status> {
@@ -65,13 +77,12 @@ async fn check_rings(core: &Core, specs: &[Spec]) -> Result<(), Status> {
 }
 
 /// Placing on a host that is yet to come is allowed; a mistyped name looks the same.
-fn unknown_hosts(core: &Core, spec: &Spec) -> Option<String> {
-    if spec.hosts.is_empty() {
-        return None;
-    }
-    let unknown: Vec<&str> = core.node.look(|state| {
-        spec.hosts.iter().filter(|host| state.host(host).is_none()).map(|host| host.as_str()).take(5).collect()
-    });
-    (!unknown.is_empty())
-        .then(|| format!("{}: spec.hosts: no slave has announced itself as {} yet", spec.name, unknown.join(", ")))
+fn unknown_hosts(core: &Core, specs: &[Spec]) -> Vec<String> {
+    let of = |state: &State, spec: &Spec| {
+        let unknown = spec.hosts.iter().filter(|host| state.host(host).is_none());
+        let unknown: Vec<&str> = unknown.map(|host| host.as_str()).take(5).collect();
+        (!unknown.is_empty())
+            .then(|| format!("{}: spec.hosts: no slave has announced itself as {} yet", spec.name, unknown.join(", ")))
+    };
+    core.node.look(|state| specs.iter().filter_map(|spec| of(state, spec)).collect())
 }

@@ -24,7 +24,8 @@ pub async fn get(core: &Core, request: v1::GetManagersRequest) -> Result<v1::Get
     relate_clocks(&mut managers);
     let applied = core.node.applied();
     let cluster_id = core.cluster_id().map(|id| id.to_string()).unwrap_or_default();
-    Ok(v1::GetManagersReply { position: Some(core.position(applied)), cluster_id, managers })
+    let cluster_version = core.node.version().to_wire();
+    Ok(v1::GetManagersReply { position: Some(core.position(applied)), cluster_id, managers, cluster_version })
 }
 
 pub async fn transfer(core: &Core, request: v1::TransferLeaderRequest) -> Result<v1::TransferLeaderReply, Status> {

@@ -141,7 +141,7 @@ fn done(core: &Core, changed: Changed) -> v1::MembershipProgress {
     }
 }
 
-fn status(error: &MembershipError) -> Status {
+pub(super) fn status(error: &MembershipError) -> Status {
     let text = error.to_string();
     match error {
         MembershipError::NotLeader | MembershipError::Leads(_) | MembershipError::Unsure(_) => {

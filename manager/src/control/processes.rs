@@ -35,11 +35,12 @@ pub async fn get(
     }
     let selection = wire::selection(request.selection, true)?;
     let (state, applied) = core.node.snapshot_state();
-    let processes = state
-        .processes()
-        .filter(|(_, record)| is_meant(&state, &selection, record))
-        .map(|(_, record)| to_wire(record, state.hosts_of(&record.spec.name)))
-        .collect();
+    let meant = |record: &&ProcessRecord| is_meant(&state, &selection, record);
+    let records: Vec<&ProcessRecord> = match selection.names() {
+        Some(names) => names.filter_map(|name| state.process(&name)).filter(meant).collect(),
+        None => state.processes().map(|(_, record)| record).filter(meant).collect(),
+    };
+    let processes = records.into_iter().map(|record| to_wire(record, state.hosts_of(&record.spec.name))).collect();
     Ok(v1::GetProcessesReply { position: Some(core.position(applied)), processes })
 }
 

@@ -17,7 +17,7 @@ pub fn refusal(refusal: &Refusal) -> Status {
     match refusal {
         Refusal::Conflict(..) => Status::aborted(text),
         Refusal::NoSuchProcess(_) | Refusal::NoSuchHost(_) | Refusal::NothingMatched(_) => Status::not_found(text),
-        Refusal::LimitExceeded(_) | Refusal::ClusterExists(_) | Refusal::HostInUse(..) => {
+        Refusal::LimitExceeded(_) | Refusal::ClusterExists(_) | Refusal::HostInUse(..) | Refusal::NeedsVersion(..) => {
             Status::failed_precondition(text)
         }
         Refusal::Invalid(_) => Status::invalid_argument(text),

@@ -1,12 +1,12 @@
 //! The way of every write: options checked, time stamped, proposed, answered.
 
-use minder_model::{COMMAND_BYTES_MAX, RequestId, Revision};
+use minder_model::{COMMAND_BYTES_MAX, CommandVersion, RequestId, Revision};
 use minder_proto::v1;
 use minder_raft_store::SharedProposal;
-use minder_state::{Command, Expect, Outcome, ProcessChangeKind, Proposal, Reply};
+use minder_state::{Command, Expect, Outcome, ProcessChangeKind, ProcessCounts, Proposal, Reply};
 use tonic::Status;
 
-use super::{linearize, wire};
+use super::{linearize, version::gate, wire};
 use crate::{clock::wall_ms, core::Core};
 
 /// Longest name of a person or program that asks.
@@ -43,6 +43,10 @@ async fn propose(core: &Core, proposal: Proposal) -> Result<Reply, Status> {
             "this request has {bytes} bytes in its stored form, the limit is {COMMAND_BYTES_MAX}; split it"
         )));
     }
+    gate(core, proposal.proposal().command.needs()).await?;
+    if bytes > core.node.version().command_bytes_max() {
+        gate(core, CommandVersion::LARGE_APPLIES).await?;
+    }
     let _room = core.room.take(core.node.disk_free_bytes(), bytes as u64)?;
     core.node.propose(proposal).await.map_err(|error| wire::propose_error(core, &error))
 }
@@ -64,9 +68,15 @@ fn to_wire(core: &Core, reply: Reply, dry_run: bool) -> Result<v1::WriteReply, S
             answer.instance_count = count;
             answer.instances = listed.iter().map(|(host, key)| wire::instance_name(host, key)).collect();
         }
+        Outcome::Counted(counts) => answer.counts = Some(process_counts(counts)),
         Outcome::Refused(refusal) => return Err(wire::refusal(&refusal)),
     }
     Ok(answer)
+}
+
+fn process_counts(counts: ProcessCounts) -> v1::ProcessCounts {
+    let ProcessCounts { created, changed, unchanged, deleted, instances } = counts;
+    v1::ProcessCounts { created, changed, unchanged, deleted, instances }
 }
 
 fn process_change(change: minder_state::ProcessChange) -> v1::ProcessChange {

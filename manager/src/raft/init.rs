@@ -178,7 +178,7 @@ fn identities(peers: &[Peer], rebuilt: Option<&ClusterId>) -> Result<(ClusterId,
 }
 
 /// Asks the manager at this peer address who it is, and refuses one of another version.
-pub(super) async fn ask(address: String) -> Result<Peer, InitError> {
+async fn ask(address: String) -> Result<Peer, InitError> {
     let peer = describe(address).await?;
     let (own, other, address) = (env!("CARGO_PKG_VERSION"), &peer.description.version, &peer.address);
     if other != own {

@@ -10,6 +10,7 @@ use std::{
 };
 
 use futures::future::join_all;
+use minder_model::CommandVersion;
 use minder_raft_store::{ManagerNode, TypeConfig};
 use openraft::{
     ChangeMembers, Membership, RaftMetrics,
@@ -18,7 +19,7 @@ use openraft::{
 
 use super::{
     error::{MembershipError, TransferError},
-    init::{InitError, Peer, adopt, ask, describe},
+    init::{InitError, Peer, adopt, describe},
     node::Node,
 };
 
@@ -33,7 +34,7 @@ const STEP_DEADLINE: Duration = Duration::from_secs(10);
 /// A change waits this long for one that is under way, which is mostly its own repetition at a new leader.
 const TURN_DEADLINE: Duration = Duration::from_secs(2);
 /// Whoever lives says so within this; a person waits.
-const ALIVE_DEADLINE: Duration = Duration::from_secs(1);
+pub(super) const ALIVE_DEADLINE: Duration = Duration::from_secs(1);
 /// A manager that takes nothing for this long while it catches up is stuck or gone.
 const CATCH_UP_PATIENCE: Duration = Duration::from_secs(30);
 /// A learner that lacks no more than this is caught up: the rest comes in one message.
@@ -72,7 +73,8 @@ impl Node {
         tell: Tell<'_>,
     ) -> Result<Changed, MembershipError> {
         let _turn = self.turn(tell).await?;
-        let peer = ask(address).await.map_err(refused_by_peer)?;
+        let peer = describe(address).await.map_err(refused_by_peer)?;
+        self.check_knows(&peer)?;
         let old = replaces.map(|name| self.find_old(name, &peer)).transpose()?.flatten();
         if let Some((id, _)) = &old {
             self.check_leads_not(*id)?;
@@ -165,7 +167,7 @@ impl Node {
     }
 
     /// Waits for its turn, makes sure that this manager leads, and finishes what another leader has left.
-    async fn turn(&self, tell: Tell<'_>) -> Result<tokio::sync::MutexGuard<'_, ()>, MembershipError> {
+    pub(super) async fn turn(&self, tell: Tell<'_>) -> Result<tokio::sync::MutexGuard<'_, ()>, MembershipError> {
         let turn = tokio::time::timeout(TURN_DEADLINE, self.inner.changing.lock())
             .await
             .map_err(|_| MembershipError::Refused("another change of managers is under way; wait for it".into()))?;
@@ -320,6 +322,19 @@ impl Node {
         Ok(())
     }
 
+    /// Refuses a manager that could not read what the others write.
+    fn check_knows(&self, peer: &Peer) -> Result<(), MembershipError> {
+        let (known, version) = (CommandVersion::from_wire(peer.description.command_version), self.version());
+        if known >= version {
+            return Ok(());
+        }
+        Err(MembershipError::Refused(format!(
+            "the manager at {} knows commands up to version {known}, the cluster takes those of version {version}; run a \
+             newer minder-manager there",
+            peer.address
+        )))
+    }
+
     /// A leader does not take itself out: somebody else leads first.
     fn check_leads_not(&self, id: u64) -> Result<(), MembershipError> {
         match self.identity().is_some_and(|identity| identity.manager.0 == id) {
@@ -356,7 +371,7 @@ impl Node {
         Some(peer.description.instance)
     }
 
-    fn check_is(&self, peer: &Peer, id: u64) -> Result<(), MembershipError> {
+    pub(super) fn check_is(&self, peer: &Peer, id: u64) -> Result<(), MembershipError> {
         let own = self.identity().map(|identity| identity.cluster.to_string()).unwrap_or_default();
         let known = &peer.description;
         if known.cluster_id == own && known.node_id == id {

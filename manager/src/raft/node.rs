@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use minder_model::Revision;
+use minder_model::{CommandVersion, Revision};
 use minder_proto::v1;
 use minder_raft_store::{
     ExitReason, Hooks, Identity, LogStore, Machine, OpenError, Planted, Raft, SharedProposal, Store, StoreOptions,
@@ -20,15 +20,14 @@ use minder_state::{Reply, State};
 use openraft::{
     Config, RaftMetrics,
     async_runtime::WatchReceiver,
-    errors::{ClientWriteError, Fatal as CoreEnd, ForwardReason, LinearizableReadError, RaftError},
-    raft::ReadPolicy,
+    errors::{ClientWriteError, Fatal as CoreEnd, ForwardReason, RaftError},
 };
 use tokio::sync::{Notify, Semaphore, mpsc, watch};
 
 use super::{
     RaftSettings,
     belonging::look_after,
-    error::{Fatal, ProposeError, ReadError},
+    error::{Fatal, ProposeError},
     gone::follow_hints,
     leadership::{Leader, Leadership, follow},
     log_bound::{LogBound, keep_log_bound},
@@ -42,8 +41,6 @@ use super::{
 pub(super) const PROPOSALS_MAX: usize = 4_096;
 /// A proposal without an answer for this long has an unknown outcome: its client should ask again.
 const PROPOSE_DEADLINE: Duration = Duration::from_secs(5);
-/// A quorum round takes milliseconds; a leader that cannot finish one for this long cannot serve reads.
-const CONFIRM_DEADLINE: Duration = Duration::from_secs(2);
 /// A leader whose last quorum is older than its lease takes no proposals. Late heartbeats on a busy machine mend
 /// themselves within a few beats; somebody cut off is told so after this.
 const LEASE_PATIENCE: Duration = Duration::from_secs(1);
@@ -88,6 +85,7 @@ pub(super) struct Inner {
     resigned: Mutex<Option<(u64, Option<Leader>)>>,
     /// Wakes whoever waits for an answer of a leader that has given up.
     resigning: Notify,
+    /// Who waits for leadership to be confirmed.
     /// Where the other managers are.
     directory: Arc<Directory>,
     /// Snapshots being received: from a leader that was just deposed, and from its successor.
@@ -205,6 +203,11 @@ impl Node {
     /// The last applied entry's index here.
     pub fn applied(&self) -> Revision {
         self.inner.store.look(minder_raft_store::Published::revision)
+    }
+
+    /// Whether this manager leads.
+    pub fn leads(&self) -> bool {
+        self.inner.leadership.borrow().leading
     }
 
     /// Who leads, followed.
@@ -440,6 +443,7 @@ impl Node {
             initialized,
             rebuilt: self.is_rebuilt(),
             instance: self.inner.instance.clone(),
+            command_version: CommandVersion::NEWEST.to_wire(),
         }
     }
 

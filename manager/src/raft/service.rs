@@ -75,15 +75,24 @@ impl PeerService {
             let request = request.ok().filter(|request| request.addressing == addressing)?;
             node.heard();
             let _until_the_end = &end;
-            wire::append_from_wire(request)
-                .inspect_err(|status| tracing::error!(message = status.message(), "entries from a peer refused"))
-                .ok()
+            wire::append_from_wire(request).inspect_err(|status| entries_refused(&node, status)).ok()
         });
         let replies = raft.stream_append(entries).map(|result| match result {
             Ok(result) => Ok(wire::append_result_to_wire(result)),
             Err(fatal) => Err(Status::unavailable(fatal.to_string())),
         });
         Ok(replies.boxed())
+    }
+}
+
+/// A manager that cannot read what the others write takes part in nothing: it must say so and end, and be upgraded.
+fn entries_refused(node: &Node, status: &Status) {
+    tracing::error!(message = status.message(), "entries from a peer refused");
+    if status.code() == tonic::Code::FailedPrecondition {
+        node.fail(Fatal {
+            exit_code: ExitReason::NewerFormat.code(),
+            message: format!("this program is too old for its cluster: {}", status.message()),
+        });
     }
 }
 
@@ -104,7 +113,7 @@ impl peer_server::Peer for PeerService {
         let request = request.into_inner();
         let raft = self.raft_for(request.addressing.as_ref())?;
         self.node.heard();
-        let request = wire::append_from_wire(request)?;
+        let request = wire::append_from_wire(request).inspect_err(|status| entries_refused(&self.node, status))?;
         let last = request.entries.last().map(|entry| entry.log_id).or(request.prev_log_id);
         let previous = request.prev_log_id;
         let answer = raft.append_entries(request).await.map_err(|error| Status::unavailable(error.to_string()))?;

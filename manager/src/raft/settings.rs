@@ -67,9 +67,9 @@ impl RaftSettings {
                 self.election_timeout_max_ms
             );
         }
-        if !(2..=1_024).contains(&self.writes_in_flight_mib) {
+        if !(5..=1_024).contains(&self.writes_in_flight_mib) {
             bail!(
-                "raft.writes_in_flight_mib ({}) must be within 2 and 1024: one write may have 1 MiB",
+                "raft.writes_in_flight_mib ({}) must be within 5 and 1024: one write may have 4 MiB",
                 self.writes_in_flight_mib
             );
         }

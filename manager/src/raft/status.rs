@@ -2,6 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
+use minder_model::CommandVersion;
 use minder_proto::v1;
 
 use super::node::{Node, PROPOSALS_MAX};
@@ -34,6 +35,7 @@ impl Node {
             proposals_in_flight: self.proposals_in_flight() as u32,
             proposals_max: PROPOSALS_MAX as u32,
             instance: self.inner.instance.clone(),
+            command_version: CommandVersion::NEWEST.to_wire(),
             ..Default::default()
         };
         let Some(metrics) = self.metrics() else { return base };

@@ -1,7 +1,7 @@
 //! Raft's messages to the wire and back.
 
 use minder_proto::v1;
-use minder_raft_store::{Entry, LogId, TypeConfig, Vote, decode_entry, encode_entry};
+use minder_raft_store::{CodecError, Entry, LogId, TypeConfig, Vote, decode_entry, encode_entry, in_place};
 use openraft::{
     raft::{
         AppendEntriesRequest, AppendEntriesResponse, StreamAppendError, TransferLeaderRequest, VoteRequest,
@@ -12,6 +12,8 @@ use openraft::{
 use tonic::Status;
 
 type LeaderId = openraft::type_config::alias::LeaderIdOf<TypeConfig>;
+/// Entries of so many bytes take some milliseconds to read.
+const LARGE_BYTES: usize = 256 * 1_024;
 /// What one append comes to.
 pub type AppendResult = Result<Option<LogId>, StreamAppendError<TypeConfig>>;
 
@@ -46,13 +48,22 @@ pub fn append_to_wire(addressing: v1::Addressing, request: &AppendEntriesRequest
 }
 
 pub fn append_from_wire(request: v1::AppendRequest) -> Result<AppendEntriesRequest<TypeConfig>, Status> {
-    let entries: Result<Vec<Entry>, _> = request.entries.iter().map(|bytes| decode_entry(bytes)).collect();
+    let decode = || request.entries.iter().map(|bytes| decode_entry(bytes)).collect();
+    let bytes: usize = request.entries.iter().map(|entry| entry.len()).sum();
+    let entries: Result<Vec<Entry>, _> = if bytes > LARGE_BYTES { in_place(decode) } else { decode() };
     Ok(AppendEntriesRequest {
         vote: vote_from_wire(request.vote)?,
         prev_log_id: request.previous.map(log_id_from_wire),
         leader_commit: request.committed.map(log_id_from_wire),
-        entries: entries.map_err(|error| Status::invalid_argument(format!("entries: {error}")))?,
+        entries: entries.map_err(|error| entries_refused(&error))?,
     })
+}
+
+/// FAILED_PRECONDITION when this program is too old for them.
+fn entries_refused(error: &CodecError) -> Status {
+    let causes = std::iter::successors(std::error::Error::source(error), |cause| cause.source());
+    let text = causes.fold(format!("entries: {error}"), |text, cause| format!("{text}: {cause}"));
+    if error.is_newer() { Status::failed_precondition(text) } else { Status::invalid_argument(text) }
 }
 
 pub fn append_result_to_wire(result: AppendResult) -> v1::AppendReply {

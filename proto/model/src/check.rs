@@ -6,6 +6,7 @@ mod groups;
 mod order;
 
 use alloc::{collections::BTreeMap, format, string::String, vec::Vec};
+use core::fmt::Display;
 
 pub use self::{
     field_error::{FieldError, FieldErrors},
@@ -38,66 +39,67 @@ const LIMIT_NAMES: [&str; 16] = [
     "stack",
 ];
 
+/// Paths are made into text only where there is something to complain about: a thousand specs come in one request.
 struct Check {
     errors: Vec<FieldError>,
 }
 
 impl Check {
-    fn that(&mut self, holds: bool, path: &str, message: impl FnOnce() -> String) {
+    fn that(&mut self, holds: bool, path: impl Display + Copy, message: impl FnOnce() -> String) {
         if !holds {
             self.errors.push(FieldError::new(format!("spec.{path}"), message()));
         }
     }
 
-    fn text(&mut self, path: &str, text: &str, bytes_max: usize) {
+    fn text(&mut self, path: impl Display + Copy, text: &str, bytes_max: usize) {
         self.that(!text.contains('\0'), path, || String::from("must not contain a NUL character"));
         self.that(text.len() <= bytes_max, path, || format!("has {} bytes, the limit is {bytes_max}", text.len()));
     }
 
-    fn absolute(&mut self, path: &str, text: &str) {
+    fn absolute(&mut self, path: impl Display + Copy, text: &str) {
         self.that(text.starts_with('/') || text.starts_with("${"), path, || {
             format!("{text:?} is not an absolute path; write it from the root, starting with '/'")
         });
     }
 
-    fn duration(&mut self, path: &str, value: Millis, ms_max: u64) {
+    fn duration(&mut self, path: impl Display + Copy, value: Millis, ms_max: u64) {
         self.that(value.0 <= ms_max, path, || format!("{value} is too long, the limit is {}", Millis(ms_max)));
     }
 
-    fn command(&mut self, path: &str, command: &str) {
+    fn command(&mut self, path: impl Display + Copy, command: &str) {
         self.that(!command.is_empty(), path, || String::from("is empty; name the program to run"));
         self.text(path, command, ARG_BYTES_MAX);
     }
 
-    fn args(&mut self, path: &str, args: &[String]) {
+    fn args(&mut self, path: impl Display + Copy, args: &[String]) {
         self.that(args.len() <= ARGS_MAX, path, || format!("has {} arguments, the limit is {ARGS_MAX}", args.len()));
         for (at, arg) in args.iter().enumerate() {
-            self.text(&format!("{path}[{at}]"), arg, ARG_BYTES_MAX);
+            self.text(format_args!("{path}[{at}]"), arg, ARG_BYTES_MAX);
         }
     }
 
-    fn env(&mut self, path: &str, env: &BTreeMap<String, String>) {
+    fn env(&mut self, path: impl Display + Copy, env: &BTreeMap<String, String>) {
         self.that(env.len() <= ENV_MAX, path, || format!("has {} variables, the limit is {ENV_MAX}", env.len()));
         for (key, value) in env {
             self.that(!key.is_empty() && !key.contains(['=', '\0']), path, || {
                 format!("{key:?} is no variable name: it must not be empty nor contain '='")
             });
-            self.text(&format!("{path}.{key}"), value, ENV_BYTES_MAX);
+            self.text(format_args!("{path}.{key}"), value, ENV_BYTES_MAX);
         }
     }
 
-    fn env_files(&mut self, path: &str, files: &[String]) {
+    fn env_files(&mut self, path: impl Display + Copy, files: &[String]) {
         self.that(files.len() <= ENV_FILES_MAX, path, || {
             format!("has {} files, the limit is {ENV_FILES_MAX}", files.len())
         });
         for (at, file) in files.iter().enumerate() {
-            let path = format!("{path}[{at}]");
-            self.text(&path, file, ARG_BYTES_MAX);
-            self.absolute(&path, file.strip_prefix('-').unwrap_or(file));
+            let path = format_args!("{path}[{at}]");
+            self.text(path, file, ARG_BYTES_MAX);
+            self.absolute(path, file.strip_prefix('-').unwrap_or(file));
         }
     }
 
-    fn labels(&mut self, path: &str, labels: &BTreeMap<String, String>) {
+    fn labels(&mut self, path: impl Display + Copy, labels: &BTreeMap<String, String>) {
         self.that(labels.len() <= LABELS_MAX, path, || {
             format!("has {} labels, the limit is {LABELS_MAX}", labels.len())
         });
@@ -112,7 +114,7 @@ impl Check {
         }
     }
 
-    fn probe(&mut self, path: &str, probe: &Probe, interval: Millis, timeout: Millis, threshold: u32) {
+    fn probe(&mut self, path: impl Display + Copy, probe: &Probe, interval: Millis, timeout: Millis, threshold: u32) {
         let at = format!("{path}.{}", probe.word());
         match probe {
             Probe::Exec(words) => self.args(&at, words),
@@ -122,18 +124,20 @@ impl Check {
         if let Err(message) = probe.map(with_digits).target() {
             self.errors.push(FieldError::new(format!("spec.{at}"), message));
         }
-        self.duration(&format!("{path}.interval"), interval, DURATION_MS_MAX);
-        self.that(interval.0 >= PROBE_INTERVAL_MS_MIN, &format!("{path}.interval"), || {
+        self.duration(format_args!("{path}.interval"), interval, DURATION_MS_MAX);
+        self.that(interval.0 >= PROBE_INTERVAL_MS_MIN, format_args!("{path}.interval"), || {
             format!("{interval} is shorter than {}", Millis(PROBE_INTERVAL_MS_MIN))
         });
-        self.duration(&format!("{path}.timeout"), timeout, PROBE_TIMEOUT_MS_MAX);
-        self.that(timeout.0 > 0, &format!("{path}.timeout"), || String::from("is zero; nothing answers in no time"));
-        self.that((1..=PROBE_THRESHOLD_MAX).contains(&threshold), &format!("{path}.threshold"), || {
+        self.duration(format_args!("{path}.timeout"), timeout, PROBE_TIMEOUT_MS_MAX);
+        self.that(timeout.0 > 0, format_args!("{path}.timeout"), || {
+            String::from("is zero; nothing answers in no time")
+        });
+        self.that((1..=PROBE_THRESHOLD_MAX).contains(&threshold), format_args!("{path}.threshold"), || {
             format!("{threshold} is not within 1 to {PROBE_THRESHOLD_MAX}")
         });
     }
 
-    fn limits(&mut self, path: &str, limits: &BTreeMap<String, crate::Limit>) {
+    fn limits(&mut self, path: impl Display + Copy, limits: &BTreeMap<String, crate::Limit>) {
         for (name, limit) in limits {
             let path = format!("{path}.{name}");
             self.that(LIMIT_NAMES.contains(&name.as_str()), &path, || {
@@ -220,20 +224,20 @@ fn check_launch(check: &mut Check, spec: &Spec) {
     });
 }
 
-fn check_resources(check: &mut Check, base: &str, resources: crate::Resources) {
+fn check_resources(check: &mut Check, base: impl Display + Copy, resources: crate::Resources) {
     if let Some(memory) = resources.memory {
-        check.that(memory.0 >= MEMORY_LIMIT_BYTES_MIN, &format!("{base}.memory"), || {
+        check.that(memory.0 >= MEMORY_LIMIT_BYTES_MIN, format_args!("{base}.memory"), || {
             format!("{memory} is below {}, with which no program gets far", crate::Bytes(MEMORY_LIMIT_BYTES_MIN))
         });
     }
     if let Some(cpu) = resources.cpu {
         let (least, most) = (crate::Cores(CPU_LIMIT_MILLICORES_MIN), crate::Cores(CPU_LIMIT_MILLICORES_MAX));
-        check.that((least..=most).contains(&cpu), &format!("{base}.cpu"), || {
+        check.that((least..=most).contains(&cpu), format_args!("{base}.cpu"), || {
             format!("{cpu} is not within {least} to {most} cores")
         });
     }
     if let Some(pids) = resources.pids {
-        check.that((1..=PIDS_LIMIT_MAX).contains(&pids), &format!("{base}.pids"), || {
+        check.that((1..=PIDS_LIMIT_MAX).contains(&pids), format_args!("{base}.pids"), || {
             format!("{pids} is not within 1 to {PIDS_LIMIT_MAX}")
         });
     }
@@ -259,19 +263,19 @@ fn check_placement(check: &mut Check, spec: &Spec) {
     for (host, over) in &spec.overrides {
         let path = format!("overrides.{host}");
         if let Some(command) = &over.command {
-            check.command(&format!("{path}.command"), command);
+            check.command(format_args!("{path}.command"), command);
         }
-        check.args(&format!("{path}.args"), over.args.as_deref().unwrap_or_default());
-        check.env(&format!("{path}.env"), &over.env);
-        check.limits(&format!("{path}.limits"), &over.limits);
-        check_resources(check, &format!("{path}.resources"), over.resources.unwrap_or_default());
-        check.env_files(&format!("{path}.env_files"), over.env_files.as_deref().unwrap_or_default());
-        files::check_files(check, &format!("{path}.files"), &over.files, &over.files(&spec.files));
+        check.args(format_args!("{path}.args"), over.args.as_deref().unwrap_or_default());
+        check.env(format_args!("{path}.env"), &over.env);
+        check.limits(format_args!("{path}.limits"), &over.limits);
+        check_resources(check, format_args!("{path}.resources"), over.resources.unwrap_or_default());
+        check.env_files(format_args!("{path}.env_files"), over.env_files.as_deref().unwrap_or_default());
+        files::check_files(check, format_args!("{path}.files"), &over.files, &over.files(&spec.files));
         if let Some(directory) = &over.working_directory {
-            check.absolute(&format!("{path}.working_directory"), directory);
+            check.absolute(format_args!("{path}.working_directory"), directory);
         }
         let instances = over.instances.unwrap_or(1);
-        check.that(instances <= INSTANCES_PER_HOST_MAX, &format!("{path}.instances"), || {
+        check.that(instances <= INSTANCES_PER_HOST_MAX, format_args!("{path}.instances"), || {
             format!("{instances} is above the limit of {INSTANCES_PER_HOST_MAX} per host")
         });
     }
@@ -316,10 +320,12 @@ fn check_policies(check: &mut Check, spec: &Spec) {
 fn check_hooks(check: &mut Check, spec: &Spec) {
     for (name, hook) in spec.hooks.named() {
         let path = format!("hooks.{name}");
-        check.command(&format!("{path}.command"), &hook.command);
-        check.args(&format!("{path}.args"), &hook.args);
-        check.duration(&format!("{path}.timeout"), hook.timeout, HOOK_TIMEOUT_MS_MAX);
-        check.that(hook.timeout.0 > 0, &format!("{path}.timeout"), || String::from("is zero; nothing ends in no time"));
+        check.command(format_args!("{path}.command"), &hook.command);
+        check.args(format_args!("{path}.args"), &hook.args);
+        check.duration(format_args!("{path}.timeout"), hook.timeout, HOOK_TIMEOUT_MS_MAX);
+        check.that(hook.timeout.0 > 0, format_args!("{path}.timeout"), || {
+            String::from("is zero; nothing ends in no time")
+        });
     }
     if let Some(crate::Reload::Exec(words)) = &spec.reload {
         check.command("reload.exec", words.first().map_or("", String::as_str));
@@ -352,13 +358,13 @@ fn check_escalation(check: &mut Check, stop: &crate::Stop) {
     let mut before = Millis(0);
     for (at, step) in steps.iter().enumerate() {
         let path = format!("stop.escalation[{at}]");
-        check.that(step.signal != Signal::KILL, &format!("{path}.signal"), || {
+        check.that(step.signal != Signal::KILL, format_args!("{path}.signal"), || {
             String::from("KILL comes by itself, to every process, when the grace is over; shorten stop.grace instead")
         });
-        check.that(step.after > before, &format!("{path}.after"), || {
+        check.that(step.after > before, format_args!("{path}.after"), || {
             format!("{} does not come after {before}, where the step before it is", step.after)
         });
-        check.that(step.after < stop.grace, &format!("{path}.after"), || {
+        check.that(step.after < stop.grace, format_args!("{path}.after"), || {
             format!("{} is not within stop.grace, {}, when everything is killed", step.after, stop.grace)
         });
         before = step.after;

@@ -27,6 +27,7 @@ mod size;
 mod spec;
 mod stored;
 mod utc;
+mod version;
 
 pub use assignment::{Assignment, AssignmentDelta, DeltaError, Item, LocalStop, SignalOrder, Wanted};
 pub use check::{
@@ -60,3 +61,4 @@ pub use spec::{
 };
 pub use stored::{encode, encode_after};
 pub use utc::Utc;
+pub use version::CommandVersion;

@@ -1,5 +1,7 @@
 //! Every bound of the contract, with its reason. A refusal names the constant's meaning and its value.
 
+use crate::version::CommandVersion;
+
 /// Longest process name, in bytes: it becomes a directory and a cgroup name, and leaves room for suffixes below 255.
 pub const NAME_BYTES_MAX: usize = 128;
 /// Longest label key or value, in bytes; the same as a host name's upper bound in DNS.
@@ -32,10 +34,12 @@ pub const INSTANCES_PER_HOST_MAX: u32 = 1_000;
 pub const HOST_INSTANCES_MAX: usize = 5_000;
 /// Hosts named one by one in a spec; use a selector for more.
 pub const SPEC_HOSTS_MAX: usize = 10_000;
-/// Specs in one `apply` request: one request is one log entry and must stay below [`COMMAND_BYTES_MAX`].
-pub const APPLY_SPECS_MAX: usize = 1_000;
-/// Largest replicated command, in bytes. openraft's followers take whole entries, so this bounds their pauses.
-pub const COMMAND_BYTES_MAX: usize = 1_024 * 1_024;
+/// Specs in one `apply` request, which is one log entry: all of them or none. A cluster whose upgrade is not finished
+/// takes fewer, see [`CommandVersion::apply_specs_max`].
+pub const APPLY_SPECS_MAX: usize = CommandVersion::NEWEST.apply_specs_max();
+/// Largest replicated command, in bytes. Followers take whole entries and apply them in one step, so this bounds their
+/// pauses to some 50 ms. A cluster whose upgrade is not finished takes less, see [`CommandVersion::command_bytes_max`].
+pub const COMMAND_BYTES_MAX: usize = CommandVersion::NEWEST.command_bytes_max();
 /// Largest document `minderctl` reads, in bytes.
 pub const DOCUMENT_BYTES_MAX: usize = 8 * 1_024 * 1_024;
 /// Largest gRPC message either side accepts, in bytes: one full report of [`HOST_INSTANCES_MAX`] instances fits, each

@@ -36,6 +36,10 @@ struct Term {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Selection {
     terms: Vec<Term>,
+    /// Those of the terms that are nothing but a name: a large apply waits for thousands of them.
+    names: BTreeSet<String>,
+    /// And those that are more.
+    patterns: Vec<Term>,
     labels: BTreeMap<String, String>,
     all: bool,
 }
@@ -60,7 +64,12 @@ impl Selection {
     pub fn parse<T: AsRef<str>, L: AsRef<str>>(terms: &[T], labels: &[L]) -> Result<Self, SelectionError> {
         let mut selection = Self::default();
         for text in terms {
-            selection.terms.push(Term::parse(text.as_ref())?);
+            let term = Term::parse(text.as_ref())?;
+            match term.is_a_name() {
+                true => drop(selection.names.insert(term.process.clone())),
+                false => selection.patterns.push(term.clone()),
+            }
+            selection.terms.push(term);
         }
         for pair in labels.iter().flat_map(|text| text.as_ref().split(',')).filter(|pair| !pair.is_empty()) {
             let (key, value) = pair.split_once('=').ok_or_else(|| {
@@ -70,6 +79,13 @@ impl Selection {
         }
         selection.all = selection.terms.is_empty() && !selection.labels.is_empty();
         Ok(selection)
+    }
+
+    /// The names of the processes that are meant, when the terms are nothing but names: whoever has an index need not walk.
+    pub fn names(&self) -> Option<impl Iterator<Item = ProcessName>> {
+        let only_names = !self.all && self.patterns.is_empty();
+        // A term may be a little longer than a name; nothing has such a name.
+        only_names.then(|| self.names.iter().filter_map(|name| ProcessName::new(name.as_str()).ok()))
     }
 
     /// Whether nothing was asked for.
@@ -92,15 +108,17 @@ impl Selection {
     /// Whether this instance of a process with these labels is meant.
     pub fn matches(&self, instance: &InstanceRef, process_labels: &BTreeMap<String, String>) -> bool {
         let labelled = self.labels.iter().all(|(key, value)| process_labels.get(key) == Some(value));
-        labelled && (self.all || self.terms.iter().any(|term| term.matches(&instance.key, &instance.host)))
+        let named = || self.names.contains(instance.key.process.as_str());
+        let fits = || self.patterns.iter().any(|term| term.matches(&instance.key, &instance.host));
+        labelled && (self.all || named() || fits())
     }
 
     /// Whether a whole process is meant: a term without a host or instance number names it.
     pub fn matches_process(&self, process: &ProcessName, process_labels: &BTreeMap<String, String>) -> bool {
         let labelled = self.labels.iter().all(|(key, value)| process_labels.get(key) == Some(value));
-        let named =
+        let fits =
             |term: &Term| term.host == "*" && term.index.is_none() && wildcard_matches(&term.process, process.as_str());
-        labelled && (self.all || self.terms.iter().any(named))
+        labelled && (self.all || self.names.contains(process.as_str()) || self.patterns.iter().any(fits))
     }
 
     /// Whether a host itself is meant: a term names it and nothing on it.
@@ -146,6 +164,11 @@ impl Term {
             () if is_plain(&self.process) => Some(Place::Process(&self.process)),
             () => None,
         }
+    }
+
+    /// It means one process, wherever that runs.
+    fn is_a_name(&self) -> bool {
+        self.index.is_none() && self.host == "*" && !self.process.contains('*')
     }
 
     fn matches(&self, key: &InstanceKey, host: &HostName) -> bool {

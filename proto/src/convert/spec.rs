@@ -3,7 +3,7 @@
 mod hook;
 mod probe;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt::Display};
 
 use minder_model::{
     Bytes, Cores, Daemon, FieldError, FieldErrors, File, HostName, Limit, LogFull, Logs, Millis, Override, ProcessName,
@@ -25,7 +25,7 @@ pub fn spec_from_wire(wire: v1::ProcessSpec) -> Result<Spec, FieldErrors> {
         .hosts
         .iter()
         .enumerate()
-        .filter_map(|(at, host)| errors.note(&format!("hosts[{at}]"), HostName::new(host.clone())));
+        .filter_map(|(at, host)| errors.note(format_args!("hosts[{at}]"), HostName::new(host.clone())));
     let hosts: Vec<HostName> = hosts.collect();
     let reload = wire.reload.and_then(|reload| reload_from_wire(&mut errors, reload));
     let after = names_from_wire(&mut errors, "after", wire.after);
@@ -129,8 +129,8 @@ pub fn spec_to_wire(spec: &Spec) -> v1::ProcessSpec {
 struct Errors(Vec<FieldError>);
 
 impl Errors {
-    fn note<T, E: ToString>(&mut self, path: &str, result: Result<T, E>) -> Option<T> {
-        result.map_err(|error| self.add(path, error.to_string())).ok()
+    fn note<T, E: ToString>(&mut self, path: impl Display, result: Result<T, E>) -> Option<T> {
+        result.map_err(|error| self.add(&path.to_string(), error.to_string())).ok()
     }
 
     fn add(&mut self, path: &str, message: String) {
@@ -143,7 +143,7 @@ fn millis(wire: Option<u64>, default: Millis) -> Millis {
 }
 
 fn names_from_wire(errors: &mut Errors, path: &str, wire: Vec<String>) -> Vec<ProcessName> {
-    let named = |(at, name)| errors.note(&format!("{path}[{at}]"), ProcessName::new(name));
+    let named = |(at, name)| errors.note(format_args!("{path}[{at}]"), ProcessName::new(name));
     wire.into_iter().enumerate().filter_map(named).collect()
 }
 
@@ -200,7 +200,9 @@ fn resources_to_wire(resources: Resources) -> v1::ResourcesSpec {
 
 fn limits_from_wire(errors: &mut Errors, path: &str, wire: BTreeMap<String, String>) -> BTreeMap<String, Limit> {
     wire.into_iter()
-        .filter_map(|(name, text)| Some((name.clone(), errors.note(&format!("{path}.{name}"), Limit::parse(&text))?)))
+        .filter_map(|(name, text)| {
+            Some((name.clone(), errors.note(format_args!("{path}.{name}"), Limit::parse(&text))?))
+        })
         .collect()
 }
 

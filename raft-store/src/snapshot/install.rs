@@ -15,6 +15,7 @@ use crate::{
     planted::Planted,
     store::column,
     types::SnapshotMeta,
+    version,
 };
 
 /// Rows are written in batches of about this size, so that memory does not hold the table twice.
@@ -36,6 +37,7 @@ pub(crate) fn install(db: &DB, generation: u32, meta: &SnapshotMeta, snapshot: &
     db.write_opt(batch, &options::unsynced()).map_err(rocks)?;
     fail_point!("install-rows-written");
     let mut switch = WriteBatch::default();
+    version::raise(db, &mut switch, state.version())?;
     let meta_column = column(db, META)?;
     switch.put_cf(meta_column, GENERATION_KEY, next.to_be_bytes());
     if let Some(last) = meta.last_log_id.as_ref().filter(|_| !Planted::SnapshotWithoutApplied.is_in()) {

@@ -5,7 +5,9 @@ mod order;
 mod place;
 mod spec;
 
-use minder_model::Revision;
+use alloc::string::String;
+
+use minder_model::{ClusterId, CommandVersion, Revision};
 
 use crate::{
     proposal::{Command, Proposal},
@@ -24,8 +26,11 @@ impl State {
             return Writer::new(self, index).finish(first);
         }
         let mut writer = Writer::new(self, index);
+        let version = writer.state.version();
         let outcome = match &proposal.command {
-            Command::CreateCluster(id) => create_cluster(&mut writer, id.clone(), proposal.time_ms),
+            newer if !newer.is_taken_at(version) => Err(Refusal::NeedsVersion(newer.needs(), version)),
+            Command::CreateCluster(id, version) => create_cluster(&mut writer, id.clone(), *version, proposal.time_ms),
+            Command::RaiseVersion(version) => raise_version(&mut writer, *version),
             Command::Apply(specs) => spec::apply(&mut writer, specs, proposal),
             Command::Delete(names) => spec::delete(&mut writer, names, proposal),
             Command::Order(order) => order::give(&mut writer, order, proposal),
@@ -36,7 +41,10 @@ impl State {
             Command::RemoveHost(host) => host::remove(&mut writer, host),
         };
         let reply = Reply { revision: index, outcome: outcome.unwrap_or_else(Outcome::Refused) };
-        writer.remember(&proposal.request, &reply);
+        match reply.outcome.remembered(version) {
+            Some(outcome) => writer.remember(&proposal.request, &Reply { outcome, ..reply }),
+            None => writer.remember(&proposal.request, &reply),
+        }
         writer.finish(reply)
     }
 }
@@ -44,12 +52,23 @@ impl State {
 /// Each command checks everything first and changes nothing when it refuses.
 type Answer = Result<Outcome, Refusal>;
 
-fn create_cluster(writer: &mut Writer<'_>, id: minder_model::ClusterId, created_at_ms: u64) -> Answer {
+fn create_cluster(writer: &mut Writer<'_>, id: ClusterId, version: CommandVersion, created_at_ms: u64) -> Answer {
     match writer.state.cluster() {
         Some(cluster) => Err(Refusal::ClusterExists(cluster.id.clone())),
         None => {
-            writer.put_cluster(ClusterRecord { id, created_at_ms, rebuilt: None });
+            writer.put_cluster(ClusterRecord { id, created_at_ms, rebuilt: None, version });
             Ok(Outcome::Done)
         }
     }
+}
+
+/// Said again, or by somebody who comes late, it changes nothing.
+fn raise_version(writer: &mut Writer<'_>, version: CommandVersion) -> Answer {
+    let Some(cluster) = writer.state.cluster().cloned() else {
+        return Err(Refusal::Invalid(String::from("a cluster without a name has no version to raise")));
+    };
+    if cluster.version < version {
+        writer.put_cluster(ClusterRecord { version, ..cluster });
+    }
+    Ok(Outcome::Done)
 }

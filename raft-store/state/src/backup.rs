@@ -1,4 +1,4 @@
-//! A backup as bytes, format 1: magic `MNDRBAK1`, then frames of u32 length (little-endian), 32 bytes digest, body.
+//! A backup as bytes: magic `MNDRBAK1`, then frames of u32 length (little-endian), 32 bytes digest, body.
 //!
 //! A body is one byte kind and what it says: 1 the header, 2 rows as in snapshots (u32 key length, u32 value length, key,
 //! value), 3 the end: how many rows. A frame's digest is taken over the digest of the one before and its own body, so
@@ -9,11 +9,10 @@
 use alloc::{string::String, vec::Vec};
 use core::{fmt, mem};
 
-use minder_model::{ClusterId, Digest, Revision, encode_after};
+use minder_model::{ClusterId, CommandVersion, Digest, Revision, encode_after};
 use minicbor::{CborLen, Decode, Encode, bytes::ByteArray};
 
 use crate::{
-    FORMAT,
     hash::{RowHash, StateHash},
     row::RowError,
     state::State,
@@ -77,7 +76,9 @@ struct End {
 
 /// The bytes of a backup, in pieces, lazily.
 pub fn backup_pieces<'a>(header: &BackupHeader, state: &'a State) -> impl Iterator<Item = Vec<u8>> + 'a {
-    let first = encode_after(&[HEADER, FORMAT], header);
+    // Whoever restores it must know what the cluster's commands mean, for it will go on with them.
+    let version = state.version().0;
+    let first = encode_after(&[HEADER, version], header);
     let mut chain = Digest::of(MAGIC);
     let mut rows = state.rows();
     let mut count = 0;
@@ -102,7 +103,7 @@ pub fn backup_pieces<'a>(header: &BackupHeader, state: &'a State) -> impl Iterat
         }
         if body.len() == 1 {
             ended = true;
-            body = encode_after(&[END, FORMAT], &End { rows: count });
+            body = encode_after(&[END, version], &End { rows: count });
         }
         let mut piece = Vec::with_capacity(HEAD_BYTES + body.len());
         put_frame(&mut piece, &mut chain, &body);
@@ -154,7 +155,11 @@ impl fmt::Display for BackupError {
             Self::Damaged { at } => write!(f, "the backup is damaged at byte {at} or just behind it"),
             Self::More => f.write_str("something follows the end of the backup"),
             Self::NewerFormat(format) => {
-                write!(f, "the backup has format {format}, newer than this program's format {FORMAT}")
+                let known = CommandVersion::NEWEST;
+                write!(
+                    f,
+                    "the backup is of a cluster at version {format}, this program knows those up to {known}; run a newer one"
+                )
             }
             Self::Row(error) => write!(f, "the backup holds a row that cannot be read: {error}"),
             Self::OtherRows => f.write_str("the rows of the backup do not have the hash they should have"),
@@ -312,7 +317,7 @@ fn split_row(rest: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
 
 fn open<'b, T: Decode<'b, ()>>(sealed: &'b [u8], damaged: BackupError) -> Result<T, BackupError> {
     match sealed.split_first() {
-        Some((&FORMAT, form)) => minicbor::decode(form).map_err(|_| damaged),
+        Some((&version, form)) if version <= CommandVersion::NEWEST.0 => minicbor::decode(form).map_err(|_| damaged),
         Some((&newer, _)) => Err(BackupError::NewerFormat(newer)),
         None => Err(damaged),
     }

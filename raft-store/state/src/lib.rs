@@ -26,10 +26,7 @@ pub use hash::StateHash;
 pub use proposal::{Command, DecodeError, Expect, Order, OrderKind, Proposal};
 pub use rebuild::{RebuildError, TERM_JUMP};
 pub use record::{ClusterRecord, HostRecord, ProcessRecord, Rebuilt, SharedSpec};
-pub use reply::{Outcome, ProcessChange, ProcessChangeKind, Refusal, Reply};
+pub use reply::{Outcome, ProcessChange, ProcessChangeKind, ProcessCounts, Refusal, Reply};
 pub use row::{RowChange, RowError};
 pub use state::State;
 pub use writer::{Applied, Change};
-
-/// Version of every stored form in this crate: proposals and rows. A manager refuses a newer one.
-pub const FORMAT: u8 = 1;

@@ -3,10 +3,12 @@
 use alloc::{collections::BTreeMap, string::String, vec::Vec};
 use core::fmt;
 
-use minder_model::{ClusterId, HostName, ProcessName, RequestId, Revision, Selection, SelectionError, Signal, Spec};
+use minder_model::{
+    ClusterId, CommandVersion, HostName, ProcessName, RequestId, Revision, Selection, SelectionError, Signal, Spec,
+};
 use minicbor::{CborLen, Decode, Encode};
 
-use crate::{FORMAT, record::SharedSpec};
+use crate::record::SharedSpec;
 
 /// One write as the leader proposes it. The leader stamps the time; followers never look at a clock.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, CborLen)]
@@ -50,9 +52,9 @@ pub enum Expect {
 /// Every kind of write.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, CborLen)]
 pub enum Command {
-    /// Names the cluster. The first write of its life.
+    /// Names the cluster, which begins with commands of this version. The first write of its life.
     #[n(0)]
-    CreateCluster(#[n(0)] ClusterId),
+    CreateCluster(#[n(0)] ClusterId, #[cbor(n(1), default, skip_if = "CommandVersion::is_first")] CommandVersion),
     /// Writes specs, all or none.
     #[n(1)]
     Apply(#[n(0)] Vec<SharedSpec>),
@@ -71,12 +73,37 @@ pub enum Command {
     /// Forgets a host and every instance placed on it by selector.
     #[n(6)]
     RemoveHost(#[n(0)] HostName),
+    /// From here on the cluster takes commands of this version. It never falls.
+    #[n(7)]
+    RaiseVersion(#[n(0)] CommandVersion),
 }
 
 impl Command {
     /// Writes these specs, all or none.
     pub fn apply(specs: impl IntoIterator<Item = Spec>) -> Self {
         Self::Apply(specs.into_iter().map(Into::into).collect())
+    }
+
+    /// The version of commands that every manager must know before this one may go into the log: one that does not know
+    /// it could not read it, or would take it for something else.
+    pub fn needs(&self) -> CommandVersion {
+        match self {
+            Self::CreateCluster(_, version) | Self::RaiseVersion(version) => *version,
+            Self::Apply(specs) if specs.len() > CommandVersion::FIRST.apply_specs_max() => {
+                CommandVersion::LARGE_APPLIES
+            }
+            Self::Apply(_)
+            | Self::Delete(_)
+            | Self::Order(_)
+            | Self::RegisterHost(..)
+            | Self::LabelHost(..)
+            | Self::RemoveHost(_) => CommandVersion::FIRST,
+        }
+    }
+
+    /// Whether a cluster at `version` takes it. The commands that set the version do not wait for it.
+    pub(crate) fn is_taken_at(&self, version: CommandVersion) -> bool {
+        matches!(self, Self::CreateCluster(..) | Self::RaiseVersion(_)) || self.needs() <= version
     }
 }
 
@@ -145,7 +172,11 @@ impl fmt::Display for DecodeError {
         match self {
             Self::Empty => f.write_str("no bytes where a proposal should be"),
             Self::NewerFormat(format) => {
-                write!(f, "proposal format {format} is newer than this program's format {FORMAT}")
+                let known = CommandVersion::NEWEST;
+                write!(
+                    f,
+                    "it needs commands of version {format}, this program knows those up to {known}; run a newer one"
+                )
             }
             Self::Malformed(_) => f.write_str("malformed proposal"),
         }
@@ -162,16 +193,18 @@ impl core::error::Error for DecodeError {
 }
 
 impl Proposal {
-    /// The stored form: one byte of format version, then CBOR.
+    /// The stored form: one byte that says which version of commands it needs, then CBOR.
     pub fn to_bytes(&self) -> Vec<u8> {
-        minder_model::encode_after(&[FORMAT], self)
+        minder_model::encode_after(&[self.command.needs().0], self)
     }
 
     /// Reads the stored form; any bytes give a proposal or a named error.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, DecodeError> {
         match bytes.split_first() {
             None => Err(DecodeError::Empty),
-            Some((&FORMAT, rest)) => minicbor::decode(rest).map_err(DecodeError::Malformed),
+            Some((&version, rest)) if version <= CommandVersion::NEWEST.0 => {
+                minicbor::decode(rest).map_err(DecodeError::Malformed)
+            }
             Some((&newer, _)) => Err(DecodeError::NewerFormat(newer)),
         }
     }

@@ -47,7 +47,7 @@ impl State {
         let key = Key::Cluster.to_bytes();
         self.hash.remove(RowHash::of(&key, &encode(&before)));
         let rebuilt = Rebuilt { predecessor: before.id, revision, since };
-        let record = ClusterRecord { id, created_at_ms: at_ms, rebuilt: Some(rebuilt) };
+        let record = ClusterRecord { id, created_at_ms: at_ms, rebuilt: Some(rebuilt), version: before.version };
         self.hash.add(RowHash::of(&key, &encode(&record)));
         self.cluster = Some(record);
         Ok(since)

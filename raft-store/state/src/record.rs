@@ -3,7 +3,7 @@
 use alloc::{collections::BTreeMap, string::String, sync::Arc};
 use core::ops::Deref;
 
-use minder_model::{ClusterId, Generation, Revision, Spec, Wanted};
+use minder_model::{ClusterId, CommandVersion, Generation, Revision, Spec, Wanted};
 use minicbor::{CborLen, Decode, Decoder, Encode, Encoder, encode::Write};
 
 /// The cluster itself.
@@ -19,6 +19,9 @@ pub struct ClusterRecord {
     /// Where it comes from, when it was rebuilt.
     #[n(40)]
     pub rebuilt: Option<Rebuilt>,
+    /// The version of commands that it takes. It never falls.
+    #[cbor(n(70), default, skip_if = "CommandVersion::is_first")]
+    pub version: CommandVersion,
 }
 
 /// A cluster that was rebuilt from a backup or from one surviving manager of another one.
@@ -69,6 +72,13 @@ impl HostRecord {
         let mut labels = self.own_labels.clone();
         labels.extend(self.central_labels.clone());
         labels
+    }
+
+    /// Whether every one of these labels counts here.
+    pub fn has_labels(&self, wanted: &BTreeMap<String, String>) -> bool {
+        wanted
+            .iter()
+            .all(|(key, value)| self.central_labels.get(key).or_else(|| self.own_labels.get(key)) == Some(value))
     }
 }
 

@@ -3,7 +3,7 @@
 use alloc::{string::String, vec::Vec};
 use core::fmt;
 
-use minder_model::{ClusterId, Generation, HostName, InstanceKey, ProcessName, Revision};
+use minder_model::{ClusterId, CommandVersion, Generation, HostName, InstanceKey, ProcessName, Revision};
 use minicbor::{CborLen, Decode, Encode};
 
 /// The answer to one proposal. A repeated request gets the answer of the first one, its revision included.
@@ -33,11 +33,66 @@ pub enum Outcome {
     /// Nothing was changed, and why.
     #[n(3)]
     Refused(#[n(0)] Refusal),
+    /// What became of many specs, by number: what is remembered of a large apply.
+    #[n(4)]
+    Counted(#[n(0)] ProcessCounts),
 }
 
 impl Outcome {
     /// Instances listed in an answer; more are only counted, so that remembered answers stay small.
     pub const INSTANCES_LISTED_MAX: usize = 100;
+    /// Processes listed in an answer that is remembered, for the same reason; of more the answer gives the numbers when
+    /// its request is repeated.
+    pub const PROCESSES_REMEMBERED_MAX: usize = 100;
+
+    /// What is remembered of it in a cluster at this version.
+    pub(crate) fn remembered(&self, version: CommandVersion) -> Option<Self> {
+        match self {
+            Self::Processes(changes)
+                if version >= CommandVersion::LARGE_APPLIES && changes.len() > Self::PROCESSES_REMEMBERED_MAX =>
+            {
+                Some(Self::Counted(ProcessCounts::of(changes)))
+            }
+            Self::Done | Self::Processes(_) | Self::Instances(..) | Self::Refused(_) | Self::Counted(_) => None,
+        }
+    }
+}
+
+/// How many processes became what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Encode, Decode, CborLen)]
+#[cbor(map)]
+pub struct ProcessCounts {
+    /// New ones.
+    #[n(0)]
+    pub created: u64,
+    /// Those whose spec changed.
+    #[n(1)]
+    pub changed: u64,
+    /// Those that were like this before.
+    #[n(2)]
+    pub unchanged: u64,
+    /// Those that are gone.
+    #[n(3)]
+    pub deleted: u64,
+    /// Instances that all of them have.
+    #[n(4)]
+    pub instances: u64,
+}
+
+impl ProcessCounts {
+    fn of(changes: &[ProcessChange]) -> Self {
+        let mut counts = Self::default();
+        for change in changes {
+            match change.kind {
+                ProcessChangeKind::Created => counts.created += 1,
+                ProcessChangeKind::Changed => counts.changed += 1,
+                ProcessChangeKind::Unchanged => counts.unchanged += 1,
+                ProcessChangeKind::Deleted => counts.deleted += 1,
+            }
+            counts.instances += change.instances;
+        }
+        counts
+    }
 }
 
 /// What became of one process.
@@ -103,6 +158,9 @@ pub enum Refusal {
     /// The host still has a process placed on it by name.
     #[n(7)]
     HostInUse(#[n(0)] HostName, #[n(1)] ProcessName),
+    /// The command needs a later version than the cluster is at: which one, and where it is.
+    #[n(8)]
+    NeedsVersion(#[n(0)] CommandVersion, #[n(1)] CommandVersion),
 }
 
 impl fmt::Display for Refusal {
@@ -126,6 +184,11 @@ impl fmt::Display for Refusal {
             Self::NothingMatched(terms) => write!(f, "nothing matches {}", terms.join(", ")),
             Self::LimitExceeded(what) | Self::Invalid(what) => f.write_str(what),
             Self::ClusterExists(cluster) => write!(f, "this cluster has its identity already: {cluster}"),
+            Self::NeedsVersion(needed, version) => write!(
+                f,
+                "this needs commands of version {needed} and the cluster takes those up to {version}; \
+                 `minderctl manager upgrade` says what is in the way"
+            ),
             Self::HostInUse(host, process) => {
                 write!(f, "process {process} names host {host}; delete the process or change its hosts first")
             }

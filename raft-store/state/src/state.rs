@@ -1,10 +1,11 @@
 //! The table in memory, with the indexes that answer questions about it.
 
 use alloc::{boxed::Box, collections::BTreeSet, sync::Arc, vec::Vec};
-use core::ops::Bound;
+use core::{fmt, ops::Bound};
 
 use minder_model::{
-    Assignment, Digest, HostName, InstanceKey, InstanceRef, Item, Items, Place, ProcessName, RequestId, Revision,
+    Assignment, CommandVersion, Digest, HostName, InstanceKey, InstanceRef, Item, Items, Place, ProcessName, RequestId,
+    Revision,
     RunSpec, Selection, encode,
 };
 use rpds::{RedBlackTreeMapSync, RedBlackTreeSetSync};
@@ -76,6 +77,11 @@ impl State {
     /// The cluster's identity, once it has one.
     pub fn cluster(&self) -> Option<&ClusterRecord> {
         self.cluster.as_ref()
+    }
+
+    /// The version of commands that the cluster takes.
+    pub fn version(&self) -> CommandVersion {
+        self.cluster.as_ref().map_or(CommandVersion::FIRST, |cluster| cluster.version)
     }
 
     /// A host that announced itself.
@@ -235,7 +241,13 @@ impl State {
             return Err(RowError::new(key_bytes, "is there twice"));
         }
         match key {
-            Key::Cluster => self.cluster = Some(decode(key_bytes, value)?),
+            Key::Cluster => {
+                let cluster: ClusterRecord = decode(key_bytes, value)?;
+                if cluster.version > CommandVersion::NEWEST {
+                    return Err(RowError::new(key_bytes, NewerCluster(cluster.version)));
+                }
+                self.cluster = Some(cluster);
+            }
             Key::Host(host) => self.hosts.insert_mut(host, Arc::new(decode(key_bytes, value)?)),
             Key::Process(process) => {
                 let record: ProcessRecord = decode(key_bytes, value)?;
@@ -361,5 +373,18 @@ impl State {
         let uses = 0_u64.saturating_add_signed(change);
         self.run_specs.insert_mut(digest, StoredRunSpec { bytes: Arc::from([]), uses });
         uses
+    }
+}
+
+/// The table is one that only a newer program understands.
+struct NewerCluster(CommandVersion);
+
+impl fmt::Display for NewerCluster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (version, known) = (self.0, CommandVersion::NEWEST);
+        write!(
+            f,
+            "the cluster takes commands of version {version}, this program knows those up to {known}; run a newer one"
+        )
     }
 }

@@ -2,9 +2,7 @@
 
 use alloc::{collections::BTreeSet, sync::Arc, vec::Vec};
 
-use minder_model::{
-    HostName, InstanceKey, Item, ProcessName, REQUESTS_REMEMBERED_MAX, RequestId, Revision, RunSpec, encode,
-};
+use minder_model::{HostName, InstanceKey, Item, ProcessName, REQUESTS_REMEMBERED_MAX, RequestId, Revision, encode};
 use minicbor::{CborLen, Encode};
 
 use crate::{
@@ -129,8 +127,8 @@ impl<'a> Writer<'a> {
         self.noted.push(Noted::ProcessGone(name.clone()));
     }
 
-    /// Writes one instance; `run_spec` is what `item.spec` addresses. Writing what is there already changes nothing.
-    pub(crate) fn put_item(&mut self, host: &HostName, key: &InstanceKey, item: Item, run_spec: Option<&RunSpec>) {
+    /// Writes one instance; `run_spec` is the stored form of what `item.spec` addresses. Writing what is there already changes nothing.
+    pub(crate) fn put_item(&mut self, host: &HostName, key: &InstanceKey, item: Item, run_spec: Option<&[u8]>) {
         let before = self.state.item(host, key).copied();
         if before == Some(item) {
             return;
@@ -177,12 +175,13 @@ impl<'a> Writer<'a> {
         }
     }
 
-    fn use_run_spec(&mut self, item: &Item, run_spec: Option<&RunSpec>) {
-        if self.state.count_run_spec(item.spec, 1) > 1 {
+    fn use_run_spec(&mut self, item: &Item, run_spec: Option<&[u8]>) {
+        if self.state.run_specs.contains_key(&item.spec) {
+            self.state.count_run_spec(item.spec, 1);
             return;
         }
-        let bytes = run_spec.map(RunSpec::to_bytes).unwrap_or_default();
-        self.put_row(&Key::RunSpec(item.spec), None, bytes.clone());
+        let bytes = run_spec.unwrap_or_default();
+        self.put_row(&Key::RunSpec(item.spec), None, bytes.to_vec());
         self.state.run_specs.insert_mut(item.spec, StoredRunSpec { bytes: bytes.into(), uses: 1 });
     }
 

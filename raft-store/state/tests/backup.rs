@@ -2,7 +2,7 @@
 //! A cluster rebuilt from it assigns everything anew, above everything its predecessor can have given.
 #![allow(clippy::unwrap_used, missing_docs)]
 
-use minder_model::{ClusterId, HostName, ProcessName, RequestId, Revision, Spec};
+use minder_model::{ClusterId, CommandVersion, HostName, ProcessName, RequestId, Revision, Spec};
 use minder_state::{
     BackupError, BackupHeader, BackupReader, Command, Expect, Proposal, RebuildError, State, backup_pieces,
 };
@@ -19,7 +19,7 @@ fn host() -> HostName {
 
 fn table(processes: u64) -> State {
     let mut state = State::default();
-    write(&mut state, 1, Command::CreateCluster(ClusterId::new("first").unwrap()));
+    write(&mut state, 1, Command::CreateCluster(ClusterId::new("first").unwrap(), CommandVersion::FIRST));
     for index in 2..processes + 2 {
         let mut spec = Spec::new(ProcessName::new(format!("p{index}")).unwrap(), "/bin/true");
         spec.hosts = [host()].into();

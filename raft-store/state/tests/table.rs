@@ -5,8 +5,8 @@
 use std::collections::BTreeMap;
 
 use minder_model::{
-    ClusterId, Digest, Generation, HostName, InstanceKey, ProcessName, REQUESTS_REMEMBERED_MAX, RequestId, Revision,
-    Spec, Wanted,
+    ClusterId, CommandVersion, Digest, Generation, HostName, InstanceKey, Override, ProcessName,
+    REQUESTS_REMEMBERED_MAX, RequestId, Revision, Selection, Spec, Wanted,
 };
 use minder_state::{
     Applied, Change, Command, Expect, Order, OrderKind, Outcome, ProcessChangeKind, Proposal, Refusal, State,
@@ -234,6 +234,45 @@ fn limits_are_named() {
     assert!(table.state.process(&process("f")).is_none());
 }
 
+#[test]
+fn one_spec_on_many_hosts_runs_as_it_does_on_each_alone() {
+    let names: Vec<String> = (0..50).map(|at| format!("h{at}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let mut everywhere = spec("app", &names);
+    let own = Override { args: Some(vec!["9".into()]), instances: Some(2), ..Override::default() };
+    everywhere.overrides = [(host("h7"), own.clone()), (host("h8"), Override { instances: Some(0), ..own })].into();
+    let mut table = Table::default();
+    let applied = table.write(Command::apply([everywhere.clone()]));
+    assert!(matches!(&applied.reply.outcome, Outcome::Processes(changes) if changes[0].instances == 50));
+    for name in names.into_iter().map(host) {
+        let count = everywhere.instances_on(&name) as usize;
+        let items: Vec<_> = table.state.items(&name).collect();
+        assert_eq!(items.len(), count, "{name}");
+        assert!(items.iter().all(|(_, item)| item.spec == everywhere.resolve(&name).digest()), "{name}");
+    }
+}
+
+#[test]
+fn names_are_looked_up_and_mean_what_a_walk_finds() {
+    let mut table = Table::default();
+    for (name, hosts) in [("b", &["h2", "h1"][..]), ("a", &["h1", "h3"]), ("c", &["h3"]), ("ab", &["h1"])] {
+        let mut spec = spec(name, hosts);
+        spec.instances = 2;
+        spec.labels = BTreeMap::from([("odd".into(), (name == "a").to_string())]);
+        table.write(Command::apply([spec]));
+    }
+    for (names, labels) in [(&["a", "b"][..], &[][..]), (&["b", "nobody"], &[]), (&["a", "b", "c"], &["odd=true"])] {
+        let found = |terms: &[&str]| -> Vec<String> {
+            let selection = Selection::parse(terms, labels).unwrap();
+            table.state.selected(&selection).map(|(instance, _)| instance.to_string()).collect()
+        };
+        // A pattern that fits nothing has the table walked.
+        let walked: Vec<&str> = names.iter().copied().chain(["no*thing"]).collect();
+        assert_eq!(found(names), found(&walked));
+        assert!(!found(names).is_empty());
+    }
+}
+
 fn commands() -> impl Strategy<Value = Command> {
     let name = prop_oneof![Just("a"), Just("b"), Just("c")];
     let host_name = prop_oneof![Just("h1"), Just("h2"), Just("h3")];
@@ -257,8 +296,13 @@ fn commands() -> impl Strategy<Value = Command> {
         1 => (host_name.clone(), proptest::option::of(Just("web".to_string())))
             .prop_map(|(name, value)| Command::LabelHost(host(name), [("role".to_string(), value)].into())),
         1 => host_name.prop_map(|name| Command::RemoveHost(host(name))),
-        1 => Just(Command::CreateCluster(ClusterId::new("c").unwrap())),
+        1 => versions().prop_map(|version| Command::CreateCluster(ClusterId::new("c").unwrap(), version)),
+        1 => versions().prop_map(Command::RaiseVersion),
     ]
+}
+
+fn versions() -> impl Strategy<Value = CommandVersion> {
+    (CommandVersion::FIRST.0..=CommandVersion::NEWEST.0).prop_map(CommandVersion)
 }
 
 fn rows(state: &State) -> BTreeMap<Vec<u8>, Vec<u8>> {

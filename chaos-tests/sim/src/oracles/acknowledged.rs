@@ -127,6 +127,7 @@ fn said(outcome: &Outcome) -> Said {
                 .collect(),
         ),
         Outcome::Instances(count, _) => Said::Instances(*count),
+        Outcome::Counted(counts) => Said::Other(format!("{counts:?}")),
         Outcome::Refused(refusal) => match refusal {
             Refusal::Conflict(process, expected, actual) => {
                 Said::Conflict(number_of(process.as_str()), expected.0, actual.0)
@@ -137,6 +138,8 @@ fn said(outcome: &Outcome) -> Said {
             Refusal::ClusterExists(_) => Said::Exists,
             Refusal::HostInUse(host, process) => Said::InUse(number_of(host.as_str()), number_of(process.as_str())),
             Refusal::LimitExceeded(what) | Refusal::Invalid(what) => Said::Other(what.clone()),
+            // Nobody here asks for as much as needs a newer version, or is remembered by its counts.
+            Refusal::NeedsVersion(..) => Said::Other(refusal.to_string()),
         },
     }
 }

@@ -20,6 +20,7 @@ pub(super) fn findings(reply: &v1::GetManagersReply) -> Vec<Finding> {
     let managers = &reply.managers;
     let mut found = quorum(managers);
     found.extend(unlike(managers));
+    found.extend(unfinished(reply));
     for manager in managers.iter().filter(|manager| answers(manager)) {
         found.extend(one(manager));
     }
@@ -104,6 +105,30 @@ fn unlike(managers: &[v1::ManagerStatus]) -> Vec<Finding> {
         ));
     }
     found
+}
+
+/// An upgrade of the managers that has not come to its end.
+fn unfinished(reply: &v1::GetManagersReply) -> Option<Finding> {
+    let taken = reply.cluster_version.max(1);
+    let there = || reply.managers.iter().filter(|manager| answers(manager) && manager.role != "no cluster");
+    let newest = there().map(|manager| manager.command_version).max().filter(|newest| *newest > taken)?;
+    let old: Vec<String> = there().filter(|manager| manager.command_version < newest).map(name).collect();
+    Some(match old.is_empty() {
+        true => Finding::weak(
+            format!(
+                "the managers know commands of version {newest} and the cluster still takes those of version {taken} only"
+            ),
+            "`minderctl manager upgrade --finalize` ends the upgrade, once there is no going back to the programs of before",
+        ),
+        false => Finding::weak(
+            format!("the upgrade of the managers is under way: {} not know commands of version {newest}", do_not(&old)),
+            "upgrade it as well, one manager after the other, or go back to the version before on the others",
+        ),
+    })
+}
+
+fn do_not(names: &[String]) -> String {
+    format!("{} {}", list(names), if names.len() == 1 { "does" } else { "do" })
 }
 
 fn one(manager: &v1::ManagerStatus) -> Vec<Finding> {

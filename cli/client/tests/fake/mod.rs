@@ -30,6 +30,10 @@ pub struct Table {
     /// Watches: what each call sends before it breaks.
     pub watches: VecDeque<Vec<v1::WatchEvent>>,
     pub watched_from: Vec<u64>,
+    /// Version of commands; 0 is said by a manager that has no word for it.
+    pub version: u32,
+    /// A request that holds this process is refused.
+    pub refused_from: Option<String>,
 }
 
 pub struct Fake {
@@ -184,6 +188,10 @@ impl Control for Service {
     async fn apply(&self, request: Request<v1::ApplyRequest>) -> Result<Response<v1::WriteReply>, Status> {
         let request = request.into_inner();
         self.write(request.options, |table, rehearse| {
+            let refused = |spec: &&v1::ProcessSpec| Some(&spec.name) == table.refused_from.as_ref();
+            if let Some(spec) = request.specs.iter().find(refused) {
+                return Err(Status::failed_precondition(format!("{} is not wanted here", spec.name)));
+            }
             let mut reply = v1::WriteReply::default();
             for spec in request.specs {
                 let kind = match table.processes.get(&spec.name) {
@@ -310,11 +318,13 @@ impl Control for Service {
         self.look(|table| {
             let member = v1::ManagerMember { id: 1, peer_address: "p:1".into(), client_address: "c:1".into() };
             let role = "leader".into();
-            let manager = v1::ManagerStatus { member: Some(member), role, voter: true, ..Default::default() };
+            let manager =
+                v1::ManagerStatus { member: Some(member), role, voter: true, command_version: 2, ..Default::default() };
             Ok(v1::GetManagersReply {
                 position: Some(table.position()),
                 cluster_id: "c1".into(),
                 managers: vec![manager],
+                cluster_version: table.version,
             })
         })
     }
@@ -337,6 +347,24 @@ impl Control for Service {
         let samples = (0..80).filter(|step| !(30..40).contains(step)).map(sample).collect();
         self.look(|table| {
             Ok(v1::GetHostHistoryReply { position: Some(table.position()), host, step_seconds: 15, samples })
+        })
+    }
+
+    async fn upgrade_managers(
+        &self,
+        request: Request<v1::UpgradeManagersRequest>,
+    ) -> Result<Response<v1::UpgradeManagersReply>, Status> {
+        let finalize = request.into_inner().finalize;
+        self.look(|table| {
+            if finalize {
+                table.version = 2;
+            }
+            let member = v1::ManagerMember { id: 1, peer_address: "p:1".into(), client_address: "c:1".into() };
+            Ok(v1::UpgradeManagersReply {
+                position: Some(table.position()),
+                version: table.version.max(1),
+                managers: vec![v1::ManagerVersion { member: Some(member), command_version: 2 }],
+            })
         })
     }
 

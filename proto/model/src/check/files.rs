@@ -1,6 +1,7 @@
 //! Small files: paths that stay in their folder and do not meet, modes, sizes.
 
 use alloc::format;
+use core::fmt::Display;
 
 use super::Check;
 use crate::{
@@ -19,7 +20,7 @@ pub(super) fn check_size(check: &mut Check, spec: &Spec) -> usize {
 }
 
 /// The files at this path, and `all` that one host gets with them.
-pub(super) fn check_files(check: &mut Check, base: &str, files: &[File], all: &[File]) {
+pub(super) fn check_files(check: &mut Check, base: impl Display + Copy, files: &[File], all: &[File]) {
     check.that(all.len() <= FILES_MAX, base, || format!("has {} files, the limit is {FILES_MAX}", all.len()));
     for (at, file) in files.iter().enumerate() {
         let path = |field: &str| format!("{base}[{at}].{field}");

@@ -85,7 +85,7 @@ fn place_by_labels(writer: &mut Writer<'_>, host: &HostName) {
     let by_selector: Vec<_> = named.filter_map(|name| writer.state.process(name).cloned()).collect();
     for record in by_selector {
         if record.spec.places_on(host, &labels) {
-            place::Placing::new(&record).on(writer, host, record.spec.instances_on(host));
+            place::place_on(writer, &record, host, record.spec.instances_on(host));
         } else {
             place::remove_from(writer, &record.spec.name, host);
         }

@@ -1,62 +1,73 @@
 //! Placement: from specs and labels to the items of hosts. A process has on each of its hosts the instances 1 to n.
 
-use alloc::{collections::BTreeMap, collections::BTreeSet, vec::Vec};
+use alloc::vec::Vec;
 
 use minder_model::{Digest, HostName, InstanceKey, Item, ProcessName, Revision, RunSpec, Spec, Wanted};
 
 use crate::{record::ProcessRecord, state::State, writer::Writer};
 
-/// The hosts a spec runs on, with the number of its instances on each: those it names, announced or not, and those
-/// whose labels fit.
-pub(super) fn hosts_of(state: &State, spec: &Spec) -> BTreeMap<HostName, u32> {
-    let named = spec.hosts.iter().cloned();
-    // Without a selector the hosts need no look, however many there are.
-    let hosts = (!spec.selector.is_empty()).then(|| state.hosts());
-    let labelled = hosts.into_iter().flatten().filter(|(_, record)| spec.selects(|key| record.label(key)));
-    let labelled = labelled.map(|(host, _)| host.clone());
-    named.chain(labelled).map(|host| (host.clone(), spec.instances_on(&host))).filter(|(_, count)| *count > 0).collect()
+/// The hosts a spec runs on, by name, each once, with the number of its instances there: those it names, announced or
+/// not, and those whose labels fit.
+pub(super) fn hosts_of(state: &State, spec: &Spec) -> Vec<(HostName, u32)> {
+    let mut hosts = spec.hosts.clone();
+    if !spec.selector.is_empty() {
+        hosts.extend(
+            state.hosts().filter(|(_, record)| record.has_labels(&spec.selector)).map(|(host, _)| host.clone()),
+        );
+    }
+    hosts.sort_unstable();
+    hosts.dedup();
+    hosts
+        .into_iter()
+        .map(|host| (spec.instances_on(&host), host))
+        .filter(|(n, _)| *n > 0)
+        .map(|(n, host)| (host, n))
+        .collect()
 }
 
-/// A process as its hosts are to run it. Hosts without an override of their own run the same, which is resolved once.
-pub(super) struct Placing<'a> {
-    record: &'a ProcessRecord,
-    usual: Option<(RunSpec, Digest)>,
+/// A run spec in its stored form, which its digest is taken of: made once for all hosts that run the same.
+struct Form {
+    digest: Digest,
+    bytes: Vec<u8>,
 }
 
-impl<'a> Placing<'a> {
-    pub(super) fn new(record: &'a ProcessRecord) -> Self {
-        Self { record, usual: None }
+impl From<RunSpec> for Form {
+    fn from(run_spec: RunSpec) -> Self {
+        let bytes = run_spec.to_bytes();
+        Self { digest: Digest::of(&bytes), bytes }
+    }
+}
+
+/// What each host runs of a spec.
+struct Forms<'a> {
+    spec: &'a Spec,
+    /// Where nothing is said of the host itself.
+    plain: Option<Form>,
+    /// Of the host that was asked for last.
+    own: Option<Form>,
+}
+
+impl<'a> Forms<'a> {
+    fn new(spec: &'a Spec) -> Self {
+        Self { spec, plain: None, own: None }
     }
 
-    fn resolve<T>(&mut self, host: &HostName, then: impl FnOnce(&RunSpec, Digest) -> T) -> T {
-        let resolve = || {
-            let run_spec = self.record.spec.resolve(host);
-            let digest = run_spec.digest();
-            (run_spec, digest)
-        };
-        if self.record.spec.overrides.contains_key(host) {
-            let (run_spec, digest) = resolve();
-            return then(&run_spec, digest);
+    fn on(&mut self, host: &HostName) -> &Form {
+        match self.spec.overrides.contains_key(host) {
+            true => self.own.insert(self.spec.resolve(host).into()),
+            false => self.plain.get_or_insert_with(|| self.spec.resolve(host).into()),
         }
-        let (run_spec, digest) = self.usual.get_or_insert_with(resolve);
-        then(run_spec, *digest)
-    }
-
-    /// Brings one host's items of the process in line with its record: adds, updates and removes. What an instance was
-    /// told before (stopped, restarted, signalled) stays.
-    pub(super) fn on(&mut self, writer: &mut Writer<'_>, host: &HostName, count: u32) {
-        let record = self.record;
-        self.resolve(host, |run_spec, digest| place_on(writer, record, host, count, (run_spec, digest)));
     }
 }
 
-fn place_on(
-    writer: &mut Writer<'_>,
-    record: &ProcessRecord,
-    host: &HostName,
-    count: u32,
-    (run_spec, digest): (&RunSpec, Digest),
-) {
+/// Brings one host's items of a process in line with its record: adds, updates and removes. What an instance was
+/// told before (stopped, restarted, signalled) stays.
+pub(super) fn place_on(writer: &mut Writer<'_>, record: &ProcessRecord, host: &HostName, count: u32) {
+    place_form(writer, record, host, count, Forms::new(&record.spec).on(host));
+}
+
+fn place_form(writer: &mut Writer<'_>, record: &ProcessRecord, host: &HostName, count: u32, form: &Form) {
+    let digest = form.digest;
     let beyond: Vec<InstanceKey> =
         writer.state.keys_of(&record.spec.name, host).filter(|key| key.index > count).cloned().collect();
     for key in beyond {
@@ -69,7 +80,7 @@ fn place_on(
             Some(before) => Item { generation: record.generation, spec: digest, ..*before },
             None => new_item(record, digest),
         };
-        writer.put_item(host, &key, item, Some(run_spec));
+        writer.put_item(host, &key, item, Some(&form.bytes));
     }
 }
 
@@ -81,21 +92,23 @@ pub(super) fn remove_from(writer: &mut Writer<'_>, process: &ProcessName, host: 
     }
 }
 
-/// Brings all hosts of a process in line with its record. Gives the number of its instances.
-pub(super) fn place_everywhere(writer: &mut Writer<'_>, record: &ProcessRecord) -> u64 {
-    let hosts = hosts_of(writer.state, &record.spec);
-    let before: BTreeSet<HostName> = writer.state.hosts_of(&record.spec.name).cloned().collect();
-    for host in before.iter().filter(|host| !hosts.contains_key(*host)) {
-        remove_from(writer, &record.spec.name, host);
+/// Brings all hosts of a process in line with its record; `hosts` are those of [`hosts_of`]. Gives the number of its
+/// instances.
+pub(super) fn place_everywhere(writer: &mut Writer<'_>, record: &ProcessRecord, hosts: &[(HostName, u32)]) -> u64 {
+    let is_wanted = |host: &&HostName| hosts.binary_search_by(|(wanted, _)| wanted.cmp(host)).is_ok();
+    let gone: Vec<HostName> =
+        writer.state.hosts_of(&record.spec.name).filter(|host| !is_wanted(host)).cloned().collect();
+    for host in gone {
+        remove_from(writer, &record.spec.name, &host);
     }
-    let mut placing = Placing::new(record);
-    for (host, count) in &hosts {
-        placing.on(writer, host, *count);
+    let mut forms = Forms::new(&record.spec);
+    for (host, count) in hosts {
+        place_form(writer, record, host, *count, forms.on(host));
     }
-    hosts.values().map(|count| u64::from(*count)).sum()
+    hosts.iter().map(|(_, count)| u64::from(*count)).sum()
 }
 
-fn new_item(record: &ProcessRecord, spec: minder_model::Digest) -> Item {
+fn new_item(record: &ProcessRecord, spec: Digest) -> Item {
     Item {
         generation: record.generation,
         spec,

@@ -2,7 +2,7 @@
 
 use alloc::{collections::BTreeMap, collections::BTreeSet, format, sync::Arc, vec::Vec};
 
-use minder_model::{APPLY_SPECS_MAX, Generation, HOST_INSTANCES_MAX, HostName, ProcessName, Revision};
+use minder_model::{Generation, HOST_INSTANCES_MAX, HostName, ProcessName, Revision};
 
 use super::{Answer, place};
 use crate::{
@@ -13,15 +13,20 @@ use crate::{
     writer::Writer,
 };
 
+/// The hosts of a spec, with the number of its instances on each.
+type Hosts = Vec<(HostName, u32)>;
+
 pub(super) fn apply(writer: &mut Writer<'_>, specs: &[SharedSpec], proposal: &Proposal) -> Answer {
-    check_request(specs)?;
+    check_request(writer.state, specs)?;
     if proposal.expect != Expect::Anything {
         for spec in specs {
             check_expected(writer.state, &spec.name, proposal.expect)?;
         }
     }
-    check_hosts_have_room(writer.state, specs)?;
-    Ok(Outcome::Processes(specs.iter().map(|spec| apply_one(writer, spec, proposal)).collect()))
+    let hosts: Vec<Hosts> = specs.iter().map(|spec| place::hosts_of(writer.state, spec)).collect();
+    check_hosts_have_room(writer.state, specs, &hosts)?;
+    let applied = specs.iter().zip(&hosts).map(|(spec, hosts)| apply_one(writer, spec, hosts, proposal));
+    Ok(Outcome::Processes(applied.collect()))
 }
 
 pub(super) fn delete(writer: &mut Writer<'_>, names: &[ProcessName], proposal: &Proposal) -> Answer {
@@ -43,10 +48,10 @@ pub(super) fn check_expected(state: &State, name: &ProcessName, expect: Expect) 
 
 /// What a spec itself must be was checked before it was proposed (`check_spec`): a rule that is another one in the
 /// next version must not make managers of both versions apply the same entry differently.
-fn check_request(specs: &[SharedSpec]) -> Result<(), Refusal> {
-    if specs.len() > APPLY_SPECS_MAX {
-        let count = specs.len();
-        return Err(Refusal::LimitExceeded(format!("{count} specs in one request, the limit is {APPLY_SPECS_MAX}")));
+fn check_request(state: &State, specs: &[SharedSpec]) -> Result<(), Refusal> {
+    let (count, limit) = (specs.len(), state.version().apply_specs_max());
+    if count > limit {
+        return Err(Refusal::LimitExceeded(format!("{count} specs in one request, the limit is {limit}")));
     }
     let mut seen = BTreeSet::new();
     for (at, spec) in specs.iter().enumerate() {
@@ -57,16 +62,16 @@ fn check_request(specs: &[SharedSpec]) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn check_hosts_have_room(state: &State, specs: &[SharedSpec]) -> Result<(), Refusal> {
-    let mut added: BTreeMap<HostName, u64> = BTreeMap::new();
-    for spec in specs {
-        for (host, count) in place::hosts_of(state, spec) {
-            let there = state.keys_of(&spec.name, &host).count() as u64;
-            *added.entry(host).or_default() += u64::from(count).saturating_sub(there);
+fn check_hosts_have_room(state: &State, specs: &[SharedSpec], hosts: &[Hosts]) -> Result<(), Refusal> {
+    let mut added: BTreeMap<&HostName, u64> = BTreeMap::new();
+    for (spec, hosts) in specs.iter().zip(hosts) {
+        for (host, count) in hosts {
+            let there = state.keys_of(&spec.name, host).count() as u64;
+            *added.entry(host).or_default() += u64::from(*count).saturating_sub(there);
         }
     }
     for (host, more) in added.into_iter().filter(|(_, more)| *more > 0) {
-        let total = state.slices.get(&host).map_or(0, |slice| slice.items.len() as u64) + more;
+        let total = state.slices.get(host).map_or(0, |slice| slice.items.len() as u64) + more;
         if total > HOST_INSTANCES_MAX as u64 {
             return Err(Refusal::LimitExceeded(format!(
                 "host {host} would have {total} instances, the limit is {HOST_INSTANCES_MAX}"
@@ -76,7 +81,12 @@ fn check_hosts_have_room(state: &State, specs: &[SharedSpec]) -> Result<(), Refu
     Ok(())
 }
 
-fn apply_one(writer: &mut Writer<'_>, spec: &SharedSpec, proposal: &Proposal) -> ProcessChange {
+fn apply_one(
+    writer: &mut Writer<'_>,
+    spec: &SharedSpec,
+    hosts: &[(HostName, u32)],
+    proposal: &Proposal,
+) -> ProcessChange {
     let before = writer.state.processes.get(&spec.name).map(|stored| stored.record.clone());
     let kind = match &before {
         None => ProcessChangeKind::Created,
@@ -98,7 +108,7 @@ fn apply_one(writer: &mut Writer<'_>, spec: &SharedSpec, proposal: &Proposal) ->
     if kind != ProcessChangeKind::Unchanged {
         writer.put_process(record.clone());
     }
-    let instances = place::place_everywhere(writer, &record);
+    let instances = place::place_everywhere(writer, &record, hosts);
     ProcessChange { name: spec.name.clone(), kind, generation: record.generation, instances }
 }
 
