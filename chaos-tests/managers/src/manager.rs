@@ -136,6 +136,7 @@ impl Place {
             log: String::new(),
             disk_floor_bytes: 0,
             streams_max: 1_000,
+            drills: false,
             silence: SilenceLimits::default(),
             raft: self.raft.clone(),
             sync: SyncExecutor::Task(TAKES[self.index]),

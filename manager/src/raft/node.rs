@@ -20,14 +20,15 @@ use minder_state::{Reply, State};
 use openraft::{
     Config, RaftMetrics,
     async_runtime::WatchReceiver,
-    errors::{ClientWriteError, Fatal as CoreEnd, ForwardReason, RaftError},
+    errors::{ClientWriteError, Fatal as CoreEnd, ForwardReason, LinearizableReadError, RaftError},
+    raft::ReadPolicy,
 };
 use tokio::sync::{Notify, Semaphore, mpsc, watch};
 
 use super::{
     RaftSettings,
     belonging::look_after,
-    error::{Fatal, ProposeError},
+    error::{Fatal, ProposeError, ReadError},
     gone::follow_hints,
     leadership::{Leader, Leadership, follow},
     log_bound::{LogBound, keep_log_bound},
@@ -41,6 +42,8 @@ use super::{
 pub(super) const PROPOSALS_MAX: usize = 4_096;
 /// A proposal without an answer for this long has an unknown outcome: its client should ask again.
 const PROPOSE_DEADLINE: Duration = Duration::from_secs(5);
+/// A quorum round takes milliseconds; a leader that cannot finish one for this long cannot serve reads.
+const CONFIRM_DEADLINE: Duration = Duration::from_secs(2);
 /// A leader whose last quorum is older than its lease takes no proposals. Late heartbeats on a busy machine mend
 /// themselves within a few beats; somebody cut off is told so after this.
 const LEASE_PATIENCE: Duration = Duration::from_secs(1);
