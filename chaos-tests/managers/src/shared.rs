@@ -51,6 +51,7 @@ pub struct Shared {
     watchers: AtomicU64,
     audit: AtomicBool,
     audited: AtomicBool,
+    rests: AtomicBool,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -87,6 +88,7 @@ impl Shared {
             watchers: AtomicU64::default(),
             audit: AtomicBool::default(),
             audited: AtomicBool::default(),
+            rests: AtomicBool::default(),
         })
     }
 
@@ -162,6 +164,16 @@ impl Shared {
     /// Watchers that have not ended.
     pub fn watchers_left(&self) -> u64 {
         self.watchers.load(Ordering::Relaxed)
+    }
+
+    /// The operator does nothing any more.
+    pub fn operator_rests(&self) {
+        self.rests.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the operator does nothing any more.
+    pub fn operator_is_at_rest(&self) -> bool {
+        self.rests.load(Ordering::Relaxed)
     }
 
     /// Somebody is to read everything everywhere.
