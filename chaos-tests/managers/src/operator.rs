@@ -30,14 +30,21 @@ pub async fn operate(shared: Arc<Shared>, duties: Duties, mut chance: Chance) ->
     loop {
         let pause = chance.of(duties.every_ms / 2..duties.every_ms * 3 / 2);
         tokio::time::sleep(Duration::from_millis(pause)).await;
-        if shared.changes_are_over() {
+        let owes_transfer = duties.transfers && shared.transfers() == 0;
+        let owes_change = duties.membership && shared.changes() == 0;
+        // What did not work while things went wrong is made up for.
+        if shared.changes_are_over() && !owes_transfer && !owes_change {
+            shared.operator_rests();
             continue;
         }
-        match chance.percent(50) {
-            true if duties.transfers => transfer(&shared, &mut chance).await?,
-            _ if duties.membership => change(&shared, &duties, &mut chance).await?,
-            _ if duties.transfers => transfer(&shared, &mut chance).await?,
-            _ => {}
+        let transfers = match shared.changes_are_over() {
+            true => owes_transfer,
+            false => duties.transfers && (!duties.membership || chance.percent(50)),
+        };
+        match transfers {
+            true => transfer(&shared, &mut chance).await?,
+            false if duties.membership => change(&shared, &duties, &mut chance).await?,
+            false => {}
         }
     }
 }

@@ -22,6 +22,8 @@ const FORMS_MS: u64 = 5_000;
 const PROGRESS_MS: u64 = 7_000;
 /// And acknowledged writes of it that show that it is no accident.
 const PROGRESS_WRITES: u64 = 10;
+/// What the operator could not do while things went wrong works within this.
+const OPERATOR_MS: u64 = 12_000;
 /// Clients go on for this long after the faults end.
 const CALM_MS: u64 = 2_000;
 /// Whoever has a call under way is through within this.
@@ -94,8 +96,11 @@ fn go_through(world: &mut World) {
     world.run_until(world.options.faults_ms);
     world.shared.end_changes();
     Faults::heal(world);
-    look_for_operator(world);
     progress(world, "progress after the faults");
+    world.demand("the operator is done", OPERATOR_MS, |world| {
+        is_so(world.shared.operator_is_at_rest(), "a change of managers or a transfer does not work")
+    });
+    count_operations(world);
     let calm = world.now_ms() + CALM_MS;
     world.run_until(calm);
     world.shared.end();
@@ -119,14 +124,9 @@ fn is_so(so: bool, otherwise: &str) -> Result<(), String> {
     if so { Ok(()) } else { Err(otherwise.to_owned()) }
 }
 
-fn look_for_operator(world: &mut World) {
-    let wanted = [(Fault::Membership, world.shared.changes()), (Fault::Transfer, world.shared.transfers())];
-    for (fault, times) in wanted.into_iter().filter(|(fault, _)| world.options.faults.contains(fault)) {
-        match times {
-            0 => world.faults.missed.push(format!("any of the {}", fault.name())),
-            times => trace::count(fault.name(), times),
-        }
-    }
+fn count_operations(world: &World) {
+    let done = [(Fault::Membership, world.shared.changes()), (Fault::Transfer, world.shared.transfers())];
+    done.into_iter().filter(|(_, times)| *times > 0).for_each(|(fault, times)| trace::count(fault.name(), times));
 }
 
 fn progress(world: &mut World, what: &str) {

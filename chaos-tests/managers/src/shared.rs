@@ -51,6 +51,7 @@ pub struct Shared {
     watchers: AtomicU64,
     audit: AtomicBool,
     audited: AtomicBool,
+    rests: AtomicBool,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -87,6 +88,7 @@ impl Shared {
             watchers: AtomicU64::default(),
             audit: AtomicBool::default(),
             audited: AtomicBool::default(),
+            rests: AtomicBool::default(),
         })
     }
 
@@ -162,6 +164,16 @@ impl Shared {
     /// Watchers that have not ended.
     pub fn watchers_left(&self) -> u64 {
         self.watchers.load(Ordering::Relaxed)
+    }
+
+    /// The operator does nothing any more.
+    pub fn operator_rests(&self) {
+        self.rests.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the operator does nothing any more.
+    pub fn operator_is_at_rest(&self) -> bool {
+        self.rests.load(Ordering::Relaxed)
     }
 
     /// Somebody is to read everything everywhere.
@@ -245,8 +257,8 @@ impl Shared {
         lock(&self.watched).push(watched);
     }
 
-    /// How a manager stands, and which start of it that is.
-    pub fn look(&self, at: usize, run: u64, status: &v1::ManagerStatus) {
+    /// How a manager stands, which start of it that is, and when it was asked.
+    pub fn look(&self, at: usize, (run, call_us): (u64, u64), status: &v1::ManagerStatus) {
         lock(&self.statuses).insert(at, (run, status.clone()));
         let Some(member) = status.member.as_ref().filter(|member| member.id > 0) else { return };
         if status.role == "leader" {
@@ -257,7 +269,8 @@ impl Shared {
         }
         if !status.state_hash.is_empty() {
             lock(&self.looks).push(Look {
-                at_us: seam::now_us(),
+                call_us,
+                return_us: seam::now_us(),
                 manager: member.id,
                 run: run * 100 + at as u64,
                 term: status.term,

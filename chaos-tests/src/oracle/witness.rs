@@ -243,8 +243,14 @@ impl<'a> Replay<'a> {
                 self.findings.push(format!("{}, but it is lost at revision {revision}", told(write)));
             }
         }
+        // What is not in the list is gone.
+        for states in self.past.values_mut().filter(|states| states.last().is_some_and(|(_, row)| row.is_some())) {
+            states.push((revision, None));
+        }
         for row in rows {
-            self.past.entry(&row.process).or_default().push((revision, Some(row.clone())));
+            let states = self.past.entry(&row.process).or_default();
+            states.pop_if(|(at, _)| *at == revision);
+            states.push((revision, Some(row.clone())));
         }
     }
 

@@ -51,11 +51,14 @@ pub fn append_from_wire(request: v1::AppendRequest) -> Result<AppendEntriesReque
     let decode = || request.entries.iter().map(|bytes| decode_entry(bytes)).collect();
     let bytes: usize = request.entries.iter().map(|entry| entry.len()).sum();
     let entries: Result<Vec<Entry>, _> = if bytes > LARGE_BYTES { in_place(decode) } else { decode() };
+    let entries = entries.map_err(|error| entries_refused(&error))?;
+    let prev_log_id = request.previous.map(log_id_from_wire);
+    check_no_gap(prev_log_id.as_ref(), &entries)?;
     Ok(AppendEntriesRequest {
         vote: vote_from_wire(request.vote)?,
-        prev_log_id: request.previous.map(log_id_from_wire),
+        prev_log_id,
         leader_commit: request.committed.map(log_id_from_wire),
-        entries: entries.map_err(|error| entries_refused(&error))?,
+        entries,
     })
 }
 
@@ -64,6 +67,22 @@ fn entries_refused(error: &CodecError) -> Status {
     let causes = std::iter::successors(std::error::Error::source(error), |cause| cause.source());
     let text = causes.fold(format!("entries: {error}"), |text, cause| format!("{text}: {cause}"));
     if error.is_newer() { Status::failed_precondition(text) } else { Status::invalid_argument(text) }
+}
+
+/// A leader that purges its log while it streams from it can leave entries out. Whoever appended what follows would have
+/// a log with a hole; refused, the stream ends, and the leader looks anew at what this manager needs.
+fn check_no_gap(previous: Option<&LogId>, entries: &[Entry]) -> Result<(), Status> {
+    let mut next = previous.map_or(0, |previous| previous.index + 1);
+    for entry in entries {
+        if entry.log_id.index != next {
+            return Err(Status::failed_precondition(format!(
+                "entries: {} comes where {next} should be: entries between were purged",
+                entry.log_id.index
+            )));
+        }
+        next += 1;
+    }
+    Ok(())
 }
 
 pub fn append_result_to_wire(result: AppendResult) -> v1::AppendReply {
@@ -143,4 +162,27 @@ pub fn transfer_to_wire(
 pub fn transfer_from_wire(request: v1::TransferRequest) -> Result<TransferLeaderRequest<TypeConfig>, Status> {
     let last_log = request.last_log.map(log_id_from_wire);
     Ok(TransferLeaderRequest::new(vote_from_wire(request.from_vote)?, request.to, last_log))
+}
+
+#[cfg(test)]
+mod tests {
+    use openraft::EntryPayload;
+
+    use super::*;
+
+    #[test]
+    fn entries_with_a_gap_are_refused() {
+        let id = |index| log_id_from_wire(v1::LogId { term: 1, node: 1, index });
+        let entries = |indices: &[u64]| -> Vec<Entry> {
+            indices.iter().map(|index| Entry { log_id: id(*index), payload: EntryPayload::Blank }).collect()
+        };
+        let check = |previous: Option<u64>, indices: &[u64]| {
+            check_no_gap(previous.map(id).as_ref(), &entries(indices)).map_err(|status| status.message().to_owned())
+        };
+        assert_eq!(check(None, &[0, 1]), Ok(()));
+        assert_eq!(check(Some(265), &[]), Ok(()));
+        assert_eq!(check(Some(265), &[266, 267]), Ok(()));
+        assert!(check(Some(265), &[300]).unwrap_err().contains("300 comes where 266"));
+        assert!(check(Some(265), &[266, 268]).unwrap_err().contains("268 comes where 267"));
+    }
 }

@@ -144,3 +144,18 @@ fn a_write_lost_while_nobody_watched_is_found() {
         assert!(matches!(&verdict, Verdict::Broken(found) if found[0].contains("lost")), "{verdict}");
     }
 }
+
+#[test]
+fn what_a_list_does_not_show_is_gone() {
+    let first = Watched { client: 1, after: 0, listed: None, events: vec![event(3, Some(changes()[0].1.clone()))] };
+    let second = Watched { client: 1, after: 9, listed: Some(vec![]), events: vec![event(20, None)] };
+    let delete = || Op::Delete { process: "a".into(), expect: None };
+    let history = [
+        good()[0].clone(),
+        at(20, delete(), Outcome::Unknown, 0, vec![]),
+        at(100, read("a"), Outcome::Ok, 10, vec![]),
+        at(200, delete(), Outcome::Absent, 12, vec![]),
+    ];
+    let verdict = check(&history, &chain(&[first, second], 1));
+    assert!(verdict.holds(), "{verdict}");
+}
