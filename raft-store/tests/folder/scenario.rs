@@ -22,6 +22,9 @@ use super::common::{append, apply, entry, log_id, open};
 /// Up to where the snapshot goes that the last scenario takes in.
 pub const SNAPSHOT_INDEX: u64 = 60;
 
+/// Term of the entry that is tried after a failure.
+const TRIED_TERM: u64 = 99;
+
 #[derive(Debug, Clone, Copy)]
 pub enum Step {
     /// This term, for oneself.
@@ -128,7 +131,7 @@ pub async fn live(folder: &Path, name: &str, snapshot: &Path) {
                 }
                 // Whoever would go on regardless gets nothing acknowledged once the log is not to be trusted.
                 let last = opened.log.get_log_state().await.unwrap().last_log_id.map_or(0, |last| last.index);
-                if append(&mut opened, vec![entry(99, last + 1)]).await.is_ok() {
+                if append(&mut opened, vec![entry(TRIED_TERM, last + 1)]).await.is_ok() {
                     println!("went on");
                 }
                 return;
@@ -274,8 +277,10 @@ pub async fn judge(folder: &Path, name: &str, said: &Said) -> Result<Outcome, St
     }
     let log = opened.log.get_log_state().await.map_err(text)?;
     let purged = log.last_purged_log_id.map_or(0, |purged| purged.index);
-    let last = log.last_log_id.map_or(0, |last| last.index);
-    let entries = opened.log.try_get_log_entries(..).await.map_err(text)?;
+    let mut entries = opened.log.try_get_log_entries(..).await.map_err(text)?;
+    // What was tried after the failure was not acknowledged: it may be there or not.
+    entries.retain(|entry| entry.log_id.leader_id.term != TRIED_TERM);
+    let last = entries.last().map_or(purged, |entry| entry.log_id.index);
     let found: BTreeMap<u64, u64> =
         entries.iter().map(|entry| (entry.log_id.index, entry.log_id.leader_id.term)).collect();
     let fits = |model: &Model| {
@@ -289,8 +294,9 @@ pub async fn judge(folder: &Path, name: &str, said: &Said) -> Result<Outcome, St
         ));
     }
     state_fits(&mut opened, &entries, &possible, said.done).await?;
-    let next = last.max(opened.store.published().revision().0) + 1;
-    append(&mut opened, vec![entry(98, next)]).await.map_err(|error| format!("it cannot go on: {error}"))?;
+    let end = opened.log.get_log_state().await.map_err(text)?.last_log_id.map_or(0, |last| last.index);
+    let next = end.max(opened.store.published().revision().0) + 1;
+    append(&mut opened, vec![entry(100, next)]).await.map_err(|error| format!("it cannot go on: {error}"))?;
     Ok(Outcome::Recovered)
 }
 
