@@ -481,6 +481,8 @@ fn introduce(hello: &v1::Hello) -> Result<Hello, String> {
     })
 }
 
+// A queue of boxes gives boxes.
+#[allow(clippy::boxed_local)]
 fn unboxed(message: Box<v1::ToSlave>) -> Result<v1::ToSlave, Status> {
     Ok(*message)
 }
