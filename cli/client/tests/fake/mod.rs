@@ -65,6 +65,10 @@ impl Drop for Fake {
     }
 }
 
+fn member() -> v1::ManagerMember {
+    v1::ManagerMember { id: 1, peer_address: "p:1".into(), client_address: "c:1".into() }
+}
+
 struct Service {
     table: Arc<Mutex<Table>>,
 }
@@ -316,10 +320,14 @@ impl Control for Service {
 
     async fn get_managers(&self, _: Request<v1::GetManagersRequest>) -> Result<Response<v1::GetManagersReply>, Status> {
         self.look(|table| {
-            let member = v1::ManagerMember { id: 1, peer_address: "p:1".into(), client_address: "c:1".into() };
             let role = "leader".into();
-            let manager =
-                v1::ManagerStatus { member: Some(member), role, voter: true, command_version: 2, ..Default::default() };
+            let manager = v1::ManagerStatus {
+                member: Some(member()),
+                role,
+                voter: true,
+                command_version: 2,
+                ..Default::default()
+            };
             Ok(v1::GetManagersReply {
                 position: Some(table.position()),
                 cluster_id: "c1".into(),
@@ -354,16 +362,13 @@ impl Control for Service {
         &self,
         request: Request<v1::UpgradeManagersRequest>,
     ) -> Result<Response<v1::UpgradeManagersReply>, Status> {
-        let finalize = request.into_inner().finalize;
+        let raised = if request.into_inner().finalize { 2 } else { 0 };
         self.look(|table| {
-            if finalize {
-                table.version = 2;
-            }
-            let member = v1::ManagerMember { id: 1, peer_address: "p:1".into(), client_address: "c:1".into() };
+            table.version = table.version.max(raised);
             Ok(v1::UpgradeManagersReply {
                 position: Some(table.position()),
                 version: table.version.max(1),
-                managers: vec![v1::ManagerVersion { member: Some(member), command_version: 2 }],
+                managers: vec![v1::ManagerVersion { member: Some(member()), command_version: 2 }],
             })
         })
     }
