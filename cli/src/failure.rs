@@ -111,12 +111,9 @@ impl From<Stopped> for Failure {
         if done.parts_total < 2 {
             return failure;
         }
-        let before = match done.parts {
-            0 => String::from("nothing is applied"),
-            parts => format!("{parts} before it applied, {} of {} processes", done.specs, done.specs_total),
-        };
+        let before = format!("{} of {} processes are applied", done.specs, done.specs_total);
         let failure = failure.within(format!(
-            "stopped at part {} of {}: {before}, from {next} on not",
+            "stopped at part {} of {}: {before}, {next} and what follows is not",
             done.parts + 1,
             done.parts_total
         ));

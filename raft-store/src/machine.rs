@@ -39,8 +39,9 @@ pub(crate) const STATE_HASH_KEY: &[u8] = b"state-hash";
 /// Entries applied in one batch: replies of a long backlog are not held back for its end, and a reader who comes in
 /// meanwhile waits for about a millisecond.
 const BATCH_ENTRIES_MAX: usize = 128;
-/// An entry of so many bytes takes longer to apply than a reader should wait: some hundred specs.
-const LARGE_BYTES: usize = 64 * 1024;
+/// An entry of so many bytes takes longer to apply than a reader should wait: some thousand specs. Below it the copy, which
+/// is one of every node on the way to what changes, costs more than the wait.
+const LARGE_BYTES: usize = 1024 * 1024;
 /// Rows of so many bytes are written at once, for one entry can change many of them.
 const ROWS_BYTES: usize = 1024 * 1024;
 

@@ -59,7 +59,8 @@ pub(crate) fn columns() -> Vec<ColumnFamilyDescriptor> {
             options.set_level_zero_slowdown_writes_trigger(40);
             options.set_level_zero_stop_writes_trigger(80);
         }),
-        column(ROWS, 4 * 1024 * 1024, &|_| {}),
+        // A large apply writes some ten MiB of rows: a smaller buffer has them written out and merged again and again.
+        column(ROWS, 16 * 1024 * 1024, &|_| {}),
     ]
 }
 

@@ -5,8 +5,7 @@ use core::{fmt, ops::Bound};
 
 use minder_model::{
     Assignment, CommandVersion, Digest, HostName, InstanceKey, InstanceRef, Item, Items, Place, ProcessName, RequestId,
-    Revision,
-    RunSpec, Selection, encode,
+    Revision, RunSpec, Selection, encode,
 };
 use rpds::{RedBlackTreeMapSync, RedBlackTreeSetSync};
 
@@ -207,8 +206,11 @@ impl State {
 
     /// The instances of a process on a host.
     pub(crate) fn keys_of(&self, process: &ProcessName, host: &HostName) -> impl Iterator<Item = &InstanceKey> {
+        // Most processes of a large apply are new, and to find out that a range is empty costs more than to ask first.
+        let is_there = self.placements.get(process).is_some_and(|hosts| hosts.contains(host));
+        let slice = if is_there { self.slices.get(host) } else { None };
         let range = keys_of(process);
-        self.slices.get(host).into_iter().flat_map(move |slice| slice.items.range(range.clone())).map(|(key, _)| key)
+        slice.into_iter().flat_map(move |slice| slice.items.range(range.clone())).map(|(key, _)| key)
     }
 
     /// Every row, table by table, lazily.

@@ -2,12 +2,15 @@
 //! with its owner.
 #![allow(dead_code)]
 
+mod fixtures;
+
 use std::{
     collections::{BTreeMap, VecDeque},
     pin::Pin,
     sync::{Arc, Mutex},
 };
 
+use fixtures::{host, member};
 use minder_proto::v1::{self, control_server::Control};
 use tokio::{net::TcpListener, sync::oneshot};
 use tokio_stream::{Stream, StreamExt, wrappers::TcpListenerStream};
@@ -316,10 +319,14 @@ impl Control for Service {
 
     async fn get_managers(&self, _: Request<v1::GetManagersRequest>) -> Result<Response<v1::GetManagersReply>, Status> {
         self.look(|table| {
-            let member = v1::ManagerMember { id: 1, peer_address: "p:1".into(), client_address: "c:1".into() };
             let role = "leader".into();
-            let manager =
-                v1::ManagerStatus { member: Some(member), role, voter: true, command_version: 2, ..Default::default() };
+            let manager = v1::ManagerStatus {
+                member: Some(member()),
+                role,
+                voter: true,
+                command_version: 2,
+                ..Default::default()
+            };
             Ok(v1::GetManagersReply {
                 position: Some(table.position()),
                 cluster_id: "c1".into(),
@@ -354,16 +361,13 @@ impl Control for Service {
         &self,
         request: Request<v1::UpgradeManagersRequest>,
     ) -> Result<Response<v1::UpgradeManagersReply>, Status> {
-        let finalize = request.into_inner().finalize;
+        let raised = if request.into_inner().finalize { 2 } else { 0 };
         self.look(|table| {
-            if finalize {
-                table.version = 2;
-            }
-            let member = v1::ManagerMember { id: 1, peer_address: "p:1".into(), client_address: "c:1".into() };
+            table.version = table.version.max(raised);
             Ok(v1::UpgradeManagersReply {
                 position: Some(table.position()),
                 version: table.version.max(1),
-                managers: vec![v1::ManagerVersion { member: Some(member), command_version: 2 }],
+                managers: vec![v1::ManagerVersion { member: Some(member()), command_version: 2 }],
             })
         })
     }
@@ -516,51 +520,5 @@ impl Service {
                 Box::pin(tokio_stream::iter(steps.clone().into_iter().map(Ok)));
             Ok(answers)
         })
-    }
-}
-
-fn host() -> v1::Host {
-    v1::Host {
-        name: "h1".into(),
-        address: "10.0.0.1:8888".into(),
-        condition: v1::HostCondition::Connected.into(),
-        labels: [("zone".to_string(), "a".to_string())].into(),
-        instances_wanted: 2,
-        instances_running: 1,
-        facts: Some(v1::MachineFacts {
-            cores: 4,
-            cpu_model: "Fast".into(),
-            memory_bytes: 8 << 30,
-            os: "Debian".into(),
-            kernel: "6.1".into(),
-            architecture: "x86_64".into(),
-            slave_version: "0.1.0".into(),
-            supervision: v1::SupervisionLevel::Cgroup.into(),
-            limits: vec![
-                v1::LimitSupport { resource: "memory".into(), missing: String::new() },
-                v1::LimitSupport { resource: "cpu".into(), missing: "no cpu controller on this host".into() },
-            ],
-            ..Default::default()
-        }),
-        usage: Some(v1::MachineUsage {
-            uptime_seconds: 7_200,
-            cpu_permille: 125,
-            load_permille: vec![500, 250, 100],
-            memory_used_bytes: 3 << 30,
-            memory_available_bytes: 5 << 30,
-            disks: vec![v1::Disk {
-                mount_point: "/".into(),
-                device: "/dev/vda1".into(),
-                file_system: "ext4".into(),
-                total_bytes: 100 << 30,
-                available_bytes: 40 << 30,
-                total_inodes: 1_000,
-                free_inodes: 900,
-            }],
-            ..Default::default()
-        }),
-        usage_age_ms: Some(400),
-        registered: true,
-        ..Default::default()
     }
 }
