@@ -11,7 +11,7 @@ use std::{
 use minder_chaos_tests::{bin, repository};
 
 /// Which of our crates each crate may depend on. A new edge is a decision, written here and in ARCHITECTURE.md.
-const MAY_DEPEND_ON: [(&str, &[&str]); 14] = [
+const MAY_DEPEND_ON: [(&str, &[&str]); 15] = [
     ("minder-model", &[]),
     ("minder-proto", &["minder-model"]),
     ("minder-state", &["minder-model"]),

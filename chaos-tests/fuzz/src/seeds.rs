@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use minder_model::{
-    Assignment, Cause, ClusterId, ExitRecord, ExitStatus, HostName, InstanceKey, LocalStop, MachineFacts, MachineUsage,
-    ProbeState, ProbeStatus, ProcessName, RequestId, Revision, Signal, Spec, encode,
+    Assignment, Cause, ClusterId, CommandVersion, ExitRecord, ExitStatus, HostName, InstanceKey, LocalStop,
+    MachineFacts, MachineUsage, ProbeState, ProbeStatus, ProcessName, RequestId, Revision, Signal, Spec, encode,
 };
 use minder_proto::convert::{spec as specs, status as statuses};
 use minder_raft_store::{
@@ -79,7 +79,7 @@ fn proposals(specs: &[Spec]) -> Vec<Proposal> {
     };
     let labels = BTreeMap::from([("zone".to_owned(), "x".to_owned())]);
     let commands = [
-        Command::CreateCluster(ClusterId::new("c-1").expect("a name")),
+        Command::CreateCluster(ClusterId::new("c-1").expect("a name"), CommandVersion::FIRST),
         Command::RegisterHost(host(), "10.0.0.1:7400".into(), labels.clone()),
         Command::apply(specs.iter().cloned()),
         Command::Order(order),

@@ -295,7 +295,7 @@ impl Faults {
         };
         match fault {
             Fault::SlowDisk if at == EVERYWHERE => {
-                felt = (0..world.shared.places.len()).map(|at| manager::speed_up(at)).sum();
+                felt = (0..world.shared.places.len()).map(manager::speed_up).sum();
             }
             Fault::SlowDisk => felt = manager::speed_up(at),
             Fault::Stop => {

@@ -9,6 +9,9 @@ use crate::{chance::Chance, shared::Shared};
 
 const PATIENCE: Duration = Duration::from_secs(3);
 const CHANGE_PATIENCE: Duration = Duration::from_secs(6);
+/// Places of managers and whether each votes.
+type Members = Vec<(usize, bool)>;
+
 const AGAIN: Duration = Duration::from_millis(200);
 
 /// What the operator does beside forming the cluster.
@@ -76,11 +79,11 @@ async fn change(shared: &Shared, duties: &Duties, chance: &mut Chance) -> turmoi
     let mut control = shared.control(chance.below(shared.places.len()))?;
     let asked = tokio::time::timeout(PATIENCE, control.get_managers(v1::GetManagersRequest { local: true })).await;
     let Ok(Ok(_)) = asked else { return Ok(()) };
-    let members: Vec<(usize, bool)> = members(shared);
+    let members = members(shared);
     if members.is_empty() {
         return Ok(());
     }
-    let (voters, learners): (Vec<(usize, bool)>, Vec<(usize, bool)>) = members.iter().partition(|(_, voter)| *voter);
+    let (voters, learners): (Members, Members) = members.iter().partition(|(_, voter)| *voter);
     let outside: Vec<usize> =
         (0..shared.places.len()).filter(|at| !members.iter().any(|(member, _)| member == at)).collect();
     let name = |at: usize| shared.places[at].peer_address();
@@ -112,8 +115,8 @@ async fn change(shared: &Shared, duties: &Duties, chance: &mut Chance) -> turmoi
     Ok(())
 }
 
-/// Places of the members and whether each votes, as the leader that was looked at last has them.
-fn members(shared: &Shared) -> Vec<(usize, bool)> {
+/// The members, as the leader that was looked at last has them.
+fn members(shared: &Shared) -> Members {
     let statuses = shared.statuses();
     let belongs = |status: &v1::ManagerStatus| matches!(status.role.as_str(), "leader" | "follower" | "learner");
     statuses.iter().filter(|(_, (_, status))| belongs(status)).map(|(at, (_, status))| (*at, status.voter)).collect()

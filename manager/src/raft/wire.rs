@@ -72,15 +72,14 @@ fn entries_refused(error: &CodecError) -> Status {
 /// A leader that purges its log while it streams from it can leave entries out. Whoever appended what follows would have
 /// a log with a hole; refused, the stream ends, and the leader looks anew at what this manager needs.
 fn check_no_gap(previous: Option<&LogId>, entries: &[Entry]) -> Result<(), Status> {
-    let mut next = previous.map_or(0, |previous| previous.index + 1);
-    for entry in entries {
-        if entry.log_id.index != next {
+    let first = previous.map_or(0, |previous| previous.index + 1);
+    for (expected, entry) in (first..).zip(entries) {
+        if entry.log_id.index != expected {
             return Err(Status::failed_precondition(format!(
-                "entries: {} comes where {next} should be: entries between were purged",
+                "entries: {} comes where {expected} should be: entries between were purged",
                 entry.log_id.index
             )));
         }
-        next += 1;
     }
     Ok(())
 }

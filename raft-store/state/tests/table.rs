@@ -380,7 +380,7 @@ proptest! {
 #[test]
 fn rows_that_contradict_each_other_are_refused_and_change_nothing() {
     let mut table = Table::default();
-    table.write(Command::CreateCluster(ClusterId::new("c").unwrap()));
+    table.write(Command::CreateCluster(ClusterId::new("c").unwrap(), CommandVersion::FIRST));
     table.write(register("h1", &[]));
     table.write(Command::apply([spec("a", &["h1"])]));
     let rows: Vec<_> = table.state.rows().collect();

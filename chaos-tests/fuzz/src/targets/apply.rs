@@ -3,7 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use minder_model::{Assignment, ClusterId, HostName, ProcessName, RequestId, Revision, Signal, Spec, check_spec};
+use minder_model::{
+    Assignment, ClusterId, CommandVersion, HostName, ProcessName, RequestId, Revision, Signal, Spec, check_spec,
+};
 use minder_state::{Command, Expect, Order, OrderKind, Proposal, State};
 
 use super::frames;
@@ -57,7 +59,7 @@ impl Choices<'_> {
 
     fn command(&mut self) -> Command {
         match self.below(8) {
-            0 => Command::CreateCluster(ClusterId::new("c").expect("a name")),
+            0 => Command::CreateCluster(ClusterId::new("c").expect("a name"), CommandVersion::NEWEST),
             // Specs are checked before they are proposed.
             1 | 2 => {
                 let specs: Vec<Spec> = (0..=self.below(3)).map(|_| self.spec()).collect();

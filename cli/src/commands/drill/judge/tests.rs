@@ -67,7 +67,9 @@ fn all_is_well() {
 }
 
 /// What is planted, what it must break, and a word of the reason.
-type Plant = (fn(&mut Observed), &'static str, &'static str);
+/// What is seen in another way than it was.
+type Change = fn(&mut Observed);
+type Plant = (Change, &'static str, &'static str);
 
 const LOST: &str = "no acknowledged write is lost";
 const TWICE: &str = "no write is applied twice";
@@ -145,7 +147,7 @@ fn each_promise_can_be_broken() {
 
 #[test]
 fn what_was_not_seen_is_not_called_held() {
-    let plants: [(fn(&mut Observed), &str); 8] = [
+    let plants: [(Change, &str); 8] = [
         (|seen| seen.harmed_us = None, "nobody else led"),
         (|seen| seen.back_us = None, "not seen to come back"),
         (|seen| seen.fault_us = 20_000, "only 1 writes were acknowledged before"),
