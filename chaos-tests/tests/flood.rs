@@ -12,8 +12,8 @@ use minder_proto::{convert::spec::spec_to_wire, v1::control_client::ControlClien
 use tonic::Code;
 
 /// Limits as small as they may be.
-const LIMITS: &str = "streams_max = 4\n[raft]\nwrites_in_flight_mib = 2\n";
-/// Writes at once, each of some 800 KiB: two of them may be in flight.
+const LIMITS: &str = "streams_max = 4\n[raft]\nwrites_in_flight_mib = 5\n";
+/// Writes at once, each of some 800 KiB: six of them may be in flight.
 const WRITES: usize = 40;
 /// Rounds of as many, over each other.
 const ROUNDS: usize = 4;

@@ -17,10 +17,14 @@ pub fn dictionary(target: &Target) -> Option<PathBuf> {
     Some(Path::new(env!("CARGO_MANIFEST_DIR")).join("dictionaries").join(target.dictionary?))
 }
 
-/// A target's inputs with their names, by name.
+/// A target's inputs with their names, by name. One without a folder has none yet.
 pub fn read(target: &Target) -> io::Result<Vec<(String, Vec<u8>)>> {
     let mut inputs = Vec::new();
-    for entry in fs::read_dir(folder(target))? {
+    let entries = match fs::read_dir(folder(target)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(inputs),
+        entries => entries?,
+    };
+    for entry in entries {
         let path = entry?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         inputs.push((name, fs::read(path)?));

@@ -2,7 +2,7 @@
 
 use std::{
     sync::Arc,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use futures::{FutureExt, future::BoxFuture};
@@ -36,17 +36,13 @@ fn manager(world: Arc<World>, lease: Lease, mut chance: Chance) -> BoxFuture<'st
         let step = STEPS[chance.below(STEPS.len() as u64) as usize];
         manager.set_clock(step);
         a_while(&mut chance, BELIEVED_WITHIN_MS..5_000).await;
-        let said = world.client_of(number).with_deadline(SHORT).managers(true).await;
+        let said = until_said(&world, number, step).await;
         manager.set_clock(0);
         drop(lease);
-        let Some(status) = said.ok().and_then(|reply| reply.managers.into_iter().next()) else {
-            return Outcome::Unclear(format!("{} does not say what time it is", manager.name));
-        };
-        let real = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() as i64;
-        let believed = (status.wall_ms as i64 - real) / 1_000;
-        match (believed - step).abs() <= 2 {
-            true => Outcome::Installed(format!("{} by {step} s", manager.name)),
-            false => Outcome::Unclear(format!("{} is {believed} s off, not {step} s", manager.name)),
+        match said {
+            Ok(()) => Outcome::Installed(format!("{} by {step} s", manager.name)),
+            Err(Some(other)) => Outcome::Unclear(format!("{} is {other} s off, not {step} s", manager.name)),
+            Err(None) => Outcome::Unclear(format!("{} does not say what time it is", manager.name)),
         }
     }
     .boxed()
@@ -66,6 +62,24 @@ fn slave(world: Arc<World>, lease: Lease, mut chance: Chance) -> BoxFuture<'stat
         }
     }
     .boxed()
+}
+
+/// Waits until a manager says a time so many seconds beside this machine's. It may be dead or stopped for a while.
+async fn until_said(world: &World, number: usize, step: i64) -> Result<(), Option<i64>> {
+    let begin = Instant::now();
+    loop {
+        let said = world.client_of(number).with_deadline(SHORT).managers(true).await;
+        let real = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as i64;
+        let status = said.ok().and_then(|reply| reply.managers.into_iter().next());
+        let believed = status.map(|status| (status.wall_ms as i64 - real) / 1_000);
+        if believed.is_some_and(|believed| (believed - step).abs() <= 2) {
+            return Ok(());
+        }
+        if begin.elapsed() > SHOWN_WITHIN {
+            return Err(believed);
+        }
+        tokio::time::sleep(LOOK).await;
+    }
 }
 
 /// Waits until a host is shown so many seconds beside the leader's clock, which may be set as well. What is shown comes with
