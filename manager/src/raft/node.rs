@@ -88,7 +88,6 @@ pub(super) struct Inner {
     resigned: Mutex<Option<(u64, Option<Leader>)>>,
     /// Wakes whoever waits for an answer of a leader that has given up.
     resigning: Notify,
-    /// Who waits for leadership to be confirmed.
     /// Where the other managers are.
     directory: Arc<Directory>,
     /// Snapshots being received: from a leader that was just deposed, and from its successor.
@@ -100,6 +99,7 @@ pub(super) struct Inner {
     pub(super) instance: String,
     leadership: watch::Sender<Leadership>,
     fatal: watch::Sender<Option<Fatal>>,
+    /// Who waits for leadership to be confirmed.
     rounds: Rounds<Result<Revision, ReadError>>,
     proposals: Semaphore,
     /// And KiB of them.

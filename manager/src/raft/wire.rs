@@ -75,7 +75,8 @@ fn check_no_gap(previous: Option<&LogId>, entries: &[Entry]) -> Result<(), Statu
     let first = previous.map_or(0, |previous| previous.index + 1);
     for (expected, entry) in (first..).zip(entries) {
         if entry.log_id.index != expected {
-            return Err(Status::failed_precondition(format!(
+            // Not the code of entries that this program is too old for, which ends it.
+            return Err(Status::aborted(format!(
                 "entries: {} comes where {expected} should be: entries between were purged",
                 entry.log_id.index
             )));
@@ -176,7 +177,10 @@ mod tests {
             indices.iter().map(|index| Entry { log_id: id(*index), payload: EntryPayload::Blank }).collect()
         };
         let check = |previous: Option<u64>, indices: &[u64]| {
-            check_no_gap(previous.map(id).as_ref(), &entries(indices)).map_err(|status| status.message().to_owned())
+            check_no_gap(previous.map(id).as_ref(), &entries(indices)).map_err(|status| {
+                assert_eq!(status.code(), tonic::Code::Aborted, "a follower goes on");
+                status.message().to_owned()
+            })
         };
         assert_eq!(check(None, &[0, 1]), Ok(()));
         assert_eq!(check(Some(265), &[]), Ok(()));
