@@ -93,6 +93,20 @@ async fn a_ring_is_refused_also_with_what_was_applied_before() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_reaches_too_many_instances_is_refused_and_a_file_of_processes_is_split() {
+    let cluster = Cluster::start(ClusterShape { managers: 1, slaves: 0 }).await;
+    let servers = cluster.addresses.join(",");
+    let spec = |name: &str, hosts: usize| {
+        let hosts: Vec<String> = (0..hosts).map(|host| format!("h{host}")).collect();
+        format!("name: {name}\ncommand: /bin/sleep\ninstances: 1000\nhosts: [{}]\n", hosts.join(", "))
+    };
+    let refused = ["reaches more than 200000 instances", "write fewer processes at a time"];
+    expect(&servers, &["apply", "-f", "-", "--no-wait"], Some(spec("all", 201).as_bytes()), 1, &refused);
+    let file = format!("{}---\n{}", spec("some", 101), spec("more", 101));
+    expect(&servers, &["apply", "-f", "-", "--dry-run"], Some(file.as_bytes()), 0, &["some created", "more created"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_cannot_start_says_which_step_and_why() {
     let cluster = Cluster::start(ClusterShape { managers: 1, slaves: 1 }).await;
     let servers = cluster.addresses.join(",");

@@ -384,7 +384,11 @@ async fn pythons_http_server_in_the_foreground_and_as_a_daemon() {
     if is_root() {
         assert_eq!((user_of(first.pid).as_str(), user_of(daemon.pid).as_str()), ("nobody", "nobody"));
     }
-    assert!(desk.run(0, &["logs", "http-server", "--tail", "3"]).contains("GET / HTTP/1."));
+    // It is answered before its line is through the pipe and in the file.
+    eventually("its log has the request", || async {
+        desk.run(0, &["logs", "http-server", "--tail", "3"]).contains("GET / HTTP/1.").then_some(())
+    })
+    .await;
 
     // Its log is rotated under it, and its name stays.
     let log = desk.cluster.path().join("slave-1/logs/http-server:1/stdout.log");

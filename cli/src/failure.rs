@@ -88,9 +88,11 @@ impl From<Error> for Failure {
                 .hint("`minderctl ps` lists what there is, `minderctl host list` the hosts"),
             Error::Conflict(text) => Self::new(CONFLICT, text).hint("look again with `minderctl get`, then repeat"),
             Error::Permission(text) => Self::new(NOT_PERMITTED, text),
-            Error::Refused(text) | Error::Failed(text) | Error::Unsupported(text) | Error::Compacted(text) => {
-                Self::new(FAILED, text)
-            }
+            Error::Refused(text)
+            | Error::TooLarge(text)
+            | Error::Failed(text)
+            | Error::Unsupported(text)
+            | Error::Compacted(text) => Self::new(FAILED, text),
             Error::Unreachable(tried) => unreachable(tried),
             Error::Unknown { request_id, tried } => tried
                 .into_iter()

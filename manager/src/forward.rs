@@ -145,10 +145,13 @@ pub struct Elsewhere {
 }
 
 /// The leader when that is somebody else, waiting a little while an election goes on; `None` when this manager leads.
-/// A request that has been `forwarded` is not for anybody else any more.
+/// A request that has been `forwarded` is not for anybody else any more. Outside a cluster there is nothing to wait for.
 pub async fn leader_elsewhere(core: &Core, forwarded: bool) -> Result<Option<Elsewhere>, Status> {
     if core.node.leads() {
         return Ok(None);
+    }
+    if core.node.identity().is_none() {
+        return Err(no_leader(core));
     }
     let mut leadership = core.node.leadership();
     let settled = leadership.wait_for(|now| now.leading || now.leader.as_ref().is_some_and(|leader| !leader.own));

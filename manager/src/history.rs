@@ -37,12 +37,15 @@ pub struct Compacted {
 /// The ring.
 pub struct History {
     ring: Mutex<Ring>,
+    /// Wakes watchers. What it leads to is in the ring, so that changes and how far they lead are seen together.
     newest: watch::Sender<Revision>,
 }
 
 struct Ring {
     /// Everything after this revision is in `steps`.
     kept_after: Revision,
+    /// The newest applied revision, which may have changed nothing.
+    newest: Revision,
     /// Each with its weight, for finding that out means walking its records.
     steps: VecDeque<(Step, usize)>,
     bytes: usize,
@@ -66,16 +69,15 @@ fn weight(changes: &[Change]) -> usize {
 impl History {
     /// An empty ring of a manager whose state stands at `applied`.
     pub fn new(applied: Revision) -> Self {
-        let ring = Ring { kept_after: applied, steps: VecDeque::new(), bytes: 0 };
+        let ring = Ring { kept_after: applied, newest: applied, steps: VecDeque::new(), bytes: 0 };
         Self { ring: Mutex::new(ring), newest: watch::channel(applied).0 }
     }
 
     /// Notes what was applied, and tells watchers once. Called in order of revisions.
     pub fn push(&self, applied: impl IntoIterator<Item = (Revision, Vec<Change>)>) {
         let mut ring = crate::lock(&self.ring);
-        let mut newest = *self.newest.borrow();
         for (revision, changes) in applied {
-            newest = revision;
+            ring.newest = revision;
             if changes.is_empty() {
                 continue;
             }
@@ -89,6 +91,7 @@ impl History {
                 ring.kept_after = oldest.revision;
             }
         }
+        let newest = ring.newest;
         drop(ring);
         self.newest.send_replace(newest);
     }
@@ -99,6 +102,8 @@ impl History {
         ring.steps.clear();
         ring.bytes = 0;
         ring.kept_after = revision;
+        ring.newest = revision;
+        drop(ring);
         self.newest.send_replace(revision);
     }
 
@@ -109,10 +114,10 @@ impl History {
             return Err(Compacted { kept_after: ring.kept_after });
         }
         let begin = ring.steps.partition_point(|(step, _)| step.revision <= after);
-        Ok((ring.steps.range(begin..).map(|(step, _)| step.clone()).collect(), *self.newest.borrow()))
+        Ok((ring.steps.range(begin..).map(|(step, _)| step.clone()).collect(), ring.newest))
     }
 
-    /// The newest applied revision, followed.
+    /// Changes with each revision that is applied, when it can be had.
     pub fn newest(&self) -> watch::Receiver<Revision> {
         self.newest.subscribe()
     }
@@ -154,6 +159,29 @@ mod tests {
         history.jump(Revision(20));
         assert!(history.after(Revision(14)).is_err());
         assert_eq!(revisions(20), [] as [u64; 0]);
+    }
+
+    /// A watch goes on after what it was told it has reached: less than it was sent, and it would be sent that again.
+    #[test]
+    fn what_was_reached_is_never_before_the_last_change_that_is_given() {
+        const PUSHES: u64 = 20_000;
+        let history = History::new(Revision(0));
+        let changes = || vec![Change::ProcessDeleted(ProcessName::new("p").unwrap())];
+        std::thread::scope(|scope| {
+            scope.spawn(|| (1..=PUSHES).for_each(|revision| history.push([(Revision(revision), changes())])));
+            let mut from = Revision(0);
+            while from < Revision(PUSHES) {
+                // One that was overtaken by the ring begins again.
+                from = match history.after(from) {
+                    Err(Compacted { kept_after }) => kept_after,
+                    Ok((steps, reached)) => {
+                        let last = steps.last().map_or(from, |step| step.revision);
+                        assert!(reached >= last, "{last:?} was given and only {reached:?} was reached");
+                        reached
+                    }
+                };
+            }
+        });
     }
 
     #[test]

@@ -17,5 +17,8 @@ pub mod v1 {
     tonic::include_proto!("minder.v1");
 }
 
+/// In the metadata of a refusal: the request may be split, and its parts may be taken.
+pub const TOO_LARGE_METADATA: &str = "minder-too-large";
+
 /// The descriptor set, for gRPC reflection.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/minder.descriptors"));

@@ -144,7 +144,8 @@ impl LogStore {
         self.inner.position.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The entries from `begin` to before `end`, at least one if there is one, ending before `bytes_max` is passed.
+    /// The entries from `begin`, or from where the log begins, to before `end`: at least one if there is one, ending before
+    /// `bytes_max` is passed.
     fn read(&self, begin: u64, end: u64, bytes_max: usize) -> io::Result<Vec<Entry>> {
         let position = self.position();
         let first = position.purged.as_ref().map_or(0, |purged| purged.index + 1);
@@ -197,7 +198,10 @@ impl RaftLogReader<TypeConfig> for LogStore {
     }
 
     async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> Result<Vec<Entry>, io::Error> {
-        self.read(start, end, REPLICATE_BYTES_MAX)
+        let entries = self.read(start, end, REPLICATE_BYTES_MAX)?;
+        // A stream that was given up, whose follower has had a snapshot since, may ask once more for what is purged now.
+        // With a gap before them the entries are nothing to send.
+        Ok(if entries.first().is_some_and(|entry| entry.log_id.index == start) { entries } else { Vec::new() })
     }
 
     async fn read_vote(&mut self) -> Result<Option<Vote>, io::Error> {

@@ -12,7 +12,7 @@ use std::{
 
 use futures::StreamExt;
 use minder_model::{RequestId, Revision};
-use minder_state::{Applied, Proposal, Reply, RowChange, State};
+use minder_state::{Applied, Outline, Proposal, Reply, RowChange, State};
 use openraft::{
     EntryPayload, OptionalSend, RaftSnapshotBuilder,
     storage::{ApplyResponder, EntryResponder, RaftStateMachine, Snapshot},
@@ -89,20 +89,37 @@ impl Default for Hooks {
 /// The state as the machine and its readers share it. It is changed in place while nobody reads; a reader takes a copy,
 /// which costs a few pointers, and from then on what changes is copied as it changes.
 #[derive(Clone)]
-pub(crate) struct Shared(Arc<RwLock<Published>>);
+pub(crate) struct Shared(Arc<Inner>);
+
+struct Inner {
+    published: RwLock<Published>,
+    /// Its outline as of the last step; locked for no longer than a copy takes.
+    outline: RwLock<Outline>,
+}
 
 impl Shared {
     pub(crate) fn new(published: Published) -> Self {
-        Self(Arc::new(RwLock::new(published)))
+        let outline = RwLock::new(published.state.outline());
+        Self(Arc::new(Inner { published: RwLock::new(published), outline }))
     }
 
-    /// For a look that is over at once.
+    /// For a look that is over at once. Waits while entries are applied.
     pub(crate) fn read(&self) -> RwLockReadGuard<'_, Published> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner)
+        self.0.published.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// For what every write asks. Waits for nothing.
+    pub(crate) fn outline(&self) -> RwLockReadGuard<'_, Outline> {
+        self.0.outline.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn write(&self) -> RwLockWriteGuard<'_, Published> {
-        self.0.write().unwrap_or_else(PoisonError::into_inner)
+        self.0.published.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends a step that changed the state.
+    fn outlined(&self, outline: Outline) {
+        *self.0.outline.write().unwrap_or_else(PoisonError::into_inner) = outline;
     }
 }
 
@@ -190,9 +207,11 @@ impl Machine {
         if let Some(large) = entries.next_if(is_large) {
             let mut copy = shared.read().clone();
             blocking::in_place(|| self.take_one(large, &mut copy, &mut pending))?;
+            let outline = copy.state.outline();
             // What only the state before had is freed when nobody waits for the lock any more.
             let before = std::mem::replace(&mut *shared.write(), copy);
             drop(before);
+            shared.outlined(outline);
             return Ok(pending);
         }
         let mut current = shared.write();
@@ -201,6 +220,9 @@ impl Machine {
         {
             self.take_one(next, &mut current, &mut pending)?;
         }
+        let outline = current.state.outline();
+        drop(current);
+        shared.outlined(outline);
         Ok(pending)
     }
 
@@ -327,7 +349,9 @@ impl RaftStateMachine<TypeConfig> for Machine {
         let file = snapshot.clone();
         let installed = blocking(move || install(&db, generation, &meta, &file)).await?;
         let revision = installed.revision();
+        let outline = installed.state.outline();
         *self.shared.write() = installed;
+        self.shared.outlined(outline);
         self.generation += 1;
         self.snapshots.keep(snapshot);
         (self.hooks.on_jump)(revision);

@@ -10,7 +10,7 @@ use std::{
 };
 
 use minder_model::CommandVersion;
-use minder_state::{State, StateHash};
+use minder_state::{Outline, State, StateHash};
 use rocksdb::{ColumnFamily, DB, Direction, IteratorMode, WriteBatch};
 
 use crate::{
@@ -118,6 +118,11 @@ impl Store {
     /// A look at the state as of the last applied entry, for what is over at once: nothing is applied meanwhile.
     pub fn look<T>(&self, look: impl FnOnce(&Published) -> T) -> T {
         look(&self.shared.read())
+    }
+
+    /// A look at the outline of that state, which waits for nothing that is applied meanwhile.
+    pub fn outline<T>(&self, look: impl FnOnce(&Outline) -> T) -> T {
+        look(&self.shared.outline())
     }
 
     /// Who this folder is, once it was told.

@@ -57,6 +57,9 @@ async fn truncation_and_purge_leave_the_chain_whole() {
     opened.log.truncate_after(Some(log_id(1, 7))).await.unwrap();
     append(&mut opened, vec![entry(2, 8), entry(2, 9)]).await.unwrap();
     assert_eq!(indexes(&mut opened).await, [5, 6, 7, 8, 9]);
+    // A follower gets what it asks for, or nothing: never what comes behind a gap.
+    assert!(opened.log.limited_get_log_entries(3, 10).await.unwrap().is_empty());
+    assert_eq!(opened.log.limited_get_log_entries(5, 10).await.unwrap().len(), 5);
     drop(opened);
     let mut opened = open(folder.path()).unwrap();
     assert_eq!(indexes(&mut opened).await, [5, 6, 7, 8, 9]);

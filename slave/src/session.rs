@@ -130,10 +130,10 @@ impl Attendance {
                 }
                 changed = leader.changed() => {
                     changed.map_err(|_| Ended)?;
-                    let other_leads = leader.borrow_and_update().1 != self.stream.address;
-                    if other_leads {
-                        self.session = None;
-                    }
+                    let (term, whose) = leader.borrow_and_update().clone();
+                    // One of a later term has been said hello to, and is about to answer.
+                    let is_over = |session: &mut Session| session.role.term <= term && whose != self.stream.address;
+                    self.session.take_if(is_over);
                 }
             }
         }

@@ -20,6 +20,9 @@ const SLOW_SYNC_MS: u64 = 1_000;
 /// A manager told to stop hands over first and has stopped within this, in milliseconds.
 const STOPS_MS: u64 = 4_000;
 
+/// What nobody has felt is tried again for so long after the time of faults, in milliseconds.
+pub const MAKE_UP_MS: u64 = 10_000;
+
 /// Not one manager alone has it.
 const EVERYWHERE: usize = usize::MAX;
 
@@ -53,6 +56,11 @@ impl Faults {
             chance: Chance::new(options.seed ^ 0x66_6175_6c74),
             missed: Vec::new(),
         }
+    }
+
+    /// Whether something planned has not been felt yet, or is not over.
+    pub fn owes(&self) -> bool {
+        !self.plan.is_empty() || !self.active.is_empty()
     }
 
     /// Begins what is due and ends what is over.
@@ -314,7 +322,7 @@ impl Faults {
         }
         let now = world.now_ms();
         match felt {
-            0 if now + planned.for_ms + 500 < world.options.faults_ms => {
+            0 if now + planned.for_ms + 500 < world.options.faults_ms + MAKE_UP_MS => {
                 world.faults.plan.push(Planned { at_ms: now + 100, ..planned });
             }
             0 => world.faults.missed.push(format!("one of the {}", fault.name())),

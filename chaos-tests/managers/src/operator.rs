@@ -5,7 +5,10 @@ use std::{sync::Arc, time::Duration};
 use minder_proto::v1;
 use tonic::{Response, Status, Streaming};
 
-use crate::{chance::Chance, shared::Shared};
+use crate::{
+    chance::Chance,
+    shared::{Control, Shared},
+};
 
 const PATIENCE: Duration = Duration::from_secs(3);
 const CHANGE_PATIENCE: Duration = Duration::from_secs(6);
@@ -74,15 +77,10 @@ async fn transfer(shared: &Shared, chance: &mut Chance) -> turmoil::Result {
     Ok(())
 }
 
-/// One change, by what a manager says there is. What is refused or cut off is not said again.
+/// One change, by what the cluster says there is. What is refused or cut off is not said again.
 async fn change(shared: &Shared, duties: &Duties, chance: &mut Chance) -> turmoil::Result {
-    let mut control = shared.control(chance.below(shared.places.len()))?;
-    let asked = tokio::time::timeout(PATIENCE, control.get_managers(v1::GetManagersRequest { local: true })).await;
-    let Ok(Ok(_)) = asked else { return Ok(()) };
-    let members = members(shared);
-    if members.is_empty() {
-        return Ok(());
-    }
+    let first = chance.below(shared.places.len());
+    let Some((mut control, members)) = members(shared, first).await? else { return Ok(()) };
     let (voters, learners): (Members, Members) = members.iter().partition(|(_, voter)| *voter);
     let outside: Vec<usize> =
         (0..shared.places.len()).filter(|at| !members.iter().any(|(member, _)| member == at)).collect();
@@ -115,11 +113,24 @@ async fn change(shared: &Shared, duties: &Duties, chance: &mut Chance) -> turmoi
     Ok(())
 }
 
-/// The members, as the leader that was looked at last has them.
-fn members(shared: &Shared) -> Members {
-    let statuses = shared.statuses();
-    let belongs = |status: &v1::ManagerStatus| matches!(status.role.as_str(), "leader" | "follower" | "learner");
-    statuses.iter().filter(|(_, (_, status))| belongs(status)).map(|(at, (_, status))| (*at, status.voter)).collect()
+/// The manager that says it leads, and the members as it has them: what others know may be old.
+async fn members(shared: &Shared, first: usize) -> Result<Option<(Control, Members)>, tonic::transport::Error> {
+    for at in (first..first + shared.places.len()).map(|at| at % shared.places.len()) {
+        let mut control = shared.control(at)?;
+        let asked = control.get_managers(v1::GetManagersRequest { local: false });
+        let Ok(Ok(reply)) = tokio::time::timeout(PATIENCE, asked).await else { continue };
+        let place = |status: &v1::ManagerStatus| {
+            let address = &status.member.as_ref()?.peer_address;
+            shared.places.iter().position(|place| place.peer_address() == *address)
+        };
+        let managers = reply.into_inner().managers;
+        let members: Members = managers.iter().filter_map(|status| Some((place(status)?, status.voter))).collect();
+        let leads = |status: &v1::ManagerStatus| status.role == "leader" && place(status) == Some(at);
+        if managers.iter().any(leads) {
+            return Ok(Some((control, members)));
+        }
+    }
+    Ok(None)
 }
 
 async fn carried_out(

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     disk::Loss,
-    faults::Faults,
+    faults::{Faults, MAKE_UP_MS},
     judge::{Judgement, judge},
     options::{Fault, Options},
     planted::Planted,
@@ -94,6 +94,7 @@ pub fn run(options: &Options, planted: Option<Planted>, root: &Path) -> turmoil:
 fn go_through(world: &mut World) {
     world.demand("the cluster forms", FORMS_MS, |world| is_so(world.shared.is_formed(), "nobody has an answer"));
     world.run_until(world.options.faults_ms);
+    world.run_while(world.options.faults_ms + MAKE_UP_MS, |world| world.faults.owes());
     world.shared.end_changes();
     Faults::heal(world);
     progress(world, "progress after the faults");

@@ -181,7 +181,12 @@ impl World {
 
     /// Goes on until then, or until something fails.
     pub fn run_until(&mut self, ms: u64) {
-        while self.now_ms() < ms && self.failure.is_none() {
+        self.run_while(ms, |_| true);
+    }
+
+    /// Goes on while this is so, at most until then or until something fails.
+    pub fn run_while(&mut self, ms: u64, is_so: impl Fn(&Self) -> bool) {
+        while self.now_ms() < ms && self.failure.is_none() && is_so(self) {
             self.step();
             Faults::tick(self);
         }

@@ -5,7 +5,7 @@ use minder_proto::{convert::spec::spec_to_wire, v1};
 use tonic::Streaming;
 
 use crate::{
-    client::{Client, Write},
+    client::{Client, Control, Write},
     error::Error,
     watch::{DesiredWatch, InstanceWatch},
 };
@@ -139,18 +139,26 @@ impl Client {
         .await
     }
 
-    /// How the managers stand; with `local`, what the asked one knows by itself.
+    /// How the managers stand; with `local`, what the asked one knows by itself. One that belongs to no cluster can tell
+    /// of itself alone, and does when none of the others knows more.
     pub async fn managers(&self, local: bool) -> Result<v1::GetManagersReply, Error> {
-        let request = v1::GetManagersRequest { local };
-        let reply = self
-            .read(
-                request,
-                |mut control, request| async move { control.get_managers(request).await },
-                |reply| reply.position.as_ref(),
-            )
-            .await?;
+        let mut reply = self.ask_for_managers(local).await?;
+        for _ in 1..self.servers().len() {
+            if local || !reply.cluster_id.is_empty() {
+                break;
+            }
+            self.ask_another();
+            // It was answered once, so nobody has to wait for one who is away.
+            let Ok(another) = self.ask_for_managers(local).await else { break };
+            reply = another;
+        }
         self.learn_managers(reply.managers.iter().filter_map(|manager| manager.member.as_ref()));
         Ok(reply)
+    }
+
+    async fn ask_for_managers(&self, local: bool) -> Result<v1::GetManagersReply, Error> {
+        let send = |mut control: Control, request| async move { control.get_managers(request).await };
+        self.read(v1::GetManagersRequest { local }, send, |reply: &v1::GetManagersReply| reply.position.as_ref()).await
     }
 
     /// Which version of commands the cluster takes and which its managers know. With `finalize` it takes from then on what

@@ -91,6 +91,13 @@ impl Client {
         self.lock().listed().to_vec()
     }
 
+    /// Whoever would be asked next is passed over.
+    pub(crate) fn ask_another(&self) {
+        let mut servers = self.lock();
+        let passed_over = servers.pick();
+        servers.failed(&passed_over, true);
+    }
+
     /// The options of a write on the wire, with an identity for certain.
     pub(crate) fn options(&self, write: &Write) -> v1::WriteOptions {
         v1::WriteOptions {

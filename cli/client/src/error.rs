@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use minder_proto::TOO_LARGE_METADATA;
 use tonic::{Code, Status};
 
 /// Why there is no answer, or what the answer was instead.
@@ -19,6 +20,9 @@ pub enum Error {
     /// Understood and refused: a limit, something that exists already.
     #[error("{0}")]
     Refused(String),
+    /// More than one write takes: split, it may be taken.
+    #[error("{0}")]
+    TooLarge(String),
     /// Not allowed for this caller.
     #[error("{0}")]
     Permission(String),
@@ -76,6 +80,9 @@ pub(crate) fn judge(status: &Status) -> Verdict {
         Code::InvalidArgument => Verdict::Final(Error::Usage(text)),
         Code::NotFound => Verdict::Final(Error::NothingMatched(text)),
         Code::Aborted => Verdict::Final(Error::Conflict(text)),
+        Code::FailedPrecondition if status.metadata().contains_key(TOO_LARGE_METADATA) => {
+            Verdict::Final(Error::TooLarge(text))
+        }
         Code::FailedPrecondition | Code::AlreadyExists => Verdict::Final(Error::Refused(text)),
         Code::PermissionDenied | Code::Unauthenticated => Verdict::Final(Error::Permission(text)),
         Code::Unimplemented => Verdict::Final(Error::Unsupported(if text.is_empty() {

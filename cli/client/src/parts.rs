@@ -1,6 +1,7 @@
 //! An apply of any size: one write where it fits into one, else parts, each of which is a write of its own.
 //!
-//! Parts follow the order of the specs, and each takes as many as one command may carry, so that the same documents are
+//! Parts follow the order of the specs, and each takes as many as one command may carry; one that reaches too many
+//! instances of the table as it is, which only the managers know, is halved. The same documents on the same table are
 //! always parted alike. A part's request id is made of the whole's, the part's number and its content: an apply that was
 //! cut off is said again under the same id, and what is done is not done again.
 
@@ -53,20 +54,30 @@ impl Client {
     ) -> Result<v1::WriteReply, Stopped> {
         let mut done = Progress { parts_total: 1, specs_total: specs.len(), ..Progress::default() };
         let next = |at: usize| specs.get(at).map(|spec| spec.name.to_string()).unwrap_or_default();
-        let ends = self.ends(specs).await.map_err(|error| Stopped { done, next: next(0), error })?;
+        let mut ends = self.ends(specs).await.map_err(|error| Stopped { done, next: next(0), error })?;
+        ends.reverse();
         done.parts_total = ends.len();
         let request_id = self.options(write).request_id;
         let mut whole = v1::WriteReply::default();
-        for end in ends {
+        while let Some(&end) = ends.last() {
             let part = &specs[done.specs..end];
-            let id =
-                if done.parts_total == 1 { request_id.clone() } else { part_id(&request_id, done.parts + 1, part) };
+            let id = match done.parts_total {
+                1 => request_id.clone(),
+                _ => part_id(&request_id, done.parts + 1, part),
+            };
             let one = Write { request_id: Some(id), ..write.clone() };
-            let reply = self.apply(part, &one).await.map_err(|error| Stopped {
-                done,
-                next: next(done.specs),
-                error: under(&request_id, error),
-            })?;
+            let reply = match self.apply(part, &one).await {
+                Ok(reply) => reply,
+                Err(Error::TooLarge(_)) if part.len() > 1 => {
+                    ends.push(done.specs + part.len() / 2);
+                    done.parts_total += 1;
+                    continue;
+                }
+                Err(error) => {
+                    return Err(Stopped { done, next: next(done.specs), error: under(&request_id, error) });
+                }
+            };
+            ends.pop();
             done = Progress { parts: done.parts + 1, specs: end, ..done };
             add(&mut whole, reply);
             if done.parts < done.parts_total {

@@ -201,3 +201,40 @@ async fn an_apply_that_stopped_says_where_and_goes_on_there_when_it_is_said_agai
     client.apply_all(&specs, &write, |_| ()).await.unwrap();
     assert_eq!(fake.table.lock().unwrap().revision, first + 2);
 }
+
+#[tokio::test]
+async fn a_part_that_reaches_too_many_instances_is_halved_until_it_is_taken() {
+    let fake = Fake::start().await;
+    let client = client(&[&fake.address]);
+    let too_large = || {
+        let mut status = Status::failed_precondition("reaches more than 3 instances");
+        status.metadata_mut().insert(minder_proto::TOO_LARGE_METADATA, "1".parse().unwrap());
+        status
+    };
+    fake.table.lock().unwrap().troubles.extend([too_large(), too_large()]);
+    let mut told = Vec::new();
+    let tell = |done: minder_client::Progress| told.push((done.parts, done.parts_total, done.specs));
+    let reply = client.apply_all(&many(5), &Write::default(), tell).await.unwrap();
+    let names: Vec<String> = reply.processes.into_iter().map(|process| process.name).collect();
+    assert_eq!(names, ["p0", "p1", "p2", "p3", "p4"]);
+    assert_eq!(told, [(1, 3, 1), (2, 3, 2)]);
+    // One process cannot be split.
+    fake.table.lock().unwrap().troubles.extend([too_large(), too_large()]);
+    let stopped = client.apply_all(&many(2), &Write::default(), |_| ()).await.unwrap_err();
+    assert_eq!((stopped.done.parts, stopped.next.as_str()), (0, "p0"));
+    assert!(matches!(stopped.error, Error::TooLarge(_)), "{stopped:?}");
+}
+
+#[tokio::test]
+async fn a_manager_outside_the_cluster_does_not_speak_for_it() {
+    let (outside, inside) = (Fake::start().await, Fake::start().await);
+    outside.table.lock().unwrap().outside = true;
+    for servers in [[&outside.address, &inside.address], [&inside.address, &outside.address]] {
+        let client = client(&servers.map(String::as_str));
+        assert_eq!(client.managers(false).await.unwrap().managers[0].role, "leader");
+    }
+    let role = |reply: v1::GetManagersReply| reply.managers[0].role.clone();
+    let client = client(&[&outside.address, &nobody()]);
+    assert_eq!(role(client.managers(false).await.unwrap()), "no cluster", "it is all there is");
+    assert_eq!(role(client.managers(true).await.unwrap()), "no cluster");
+}

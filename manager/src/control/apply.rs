@@ -3,7 +3,7 @@
 use minder_model::{APPLY_SPECS_MAX, FieldErrors, Spec, check_order, check_spec, warnings};
 use minder_proto::{convert, v1};
 use minder_raft_store::in_place;
-use minder_state::{Command, State};
+use minder_state::{Command, Outline};
 use tonic::Status;
 
 use super::{linearize, wire, write::write};
@@ -78,11 +78,11 @@ async fn check_rings(core: &Core, specs: &[Spec]) -> Result<(), Status> {
 
 /// Placing on a host that is yet to come is allowed; a mistyped name looks the same.
 fn unknown_hosts(core: &Core, specs: &[Spec]) -> Vec<String> {
-    let of = |state: &State, spec: &Spec| {
-        let unknown = spec.hosts.iter().filter(|host| state.host(host).is_none());
+    let of = |outline: &Outline, spec: &Spec| {
+        let unknown = spec.hosts.iter().filter(|host| !outline.has_host(host));
         let unknown: Vec<&str> = unknown.map(|host| host.as_str()).take(5).collect();
         (!unknown.is_empty())
             .then(|| format!("{}: spec.hosts: no slave has announced itself as {} yet", spec.name, unknown.join(", ")))
     };
-    core.node.look(|state| specs.iter().filter_map(|spec| of(state, spec)).collect())
+    core.node.outline(|outline| specs.iter().filter_map(|spec| of(outline, spec)).collect())
 }

@@ -52,6 +52,7 @@ async fn follow(core: Arc<Core>, mut after: Revision, sender: Sender) {
         if reached > told && sender.send(Ok(progress(reached))).await.is_err() {
             return;
         }
+        // A manager that lags behind the one before may not have come so far yet.
         after = reached.max(after);
         // Both may be dropped at their await: the watch keeps its value.
         tokio::select! {

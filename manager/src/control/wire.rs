@@ -1,7 +1,7 @@
 //! What the control calls share at the rim: from refusals and errors to statuses, from wire selections to parsed ones.
 
 use minder_model::{HostName, InstanceKey, ProcessName, Selection};
-use minder_proto::v1;
+use minder_proto::{TOO_LARGE_METADATA, v1};
 use minder_state::Refusal;
 use tonic::{Status, metadata::MetadataValue};
 
@@ -22,6 +22,13 @@ pub fn refusal(refusal: &Refusal) -> Status {
         }
         Refusal::Invalid(_) => Status::invalid_argument(text),
     }
+}
+
+/// The status for a request that has to be split, and says so to programs as well.
+pub fn too_large(text: String) -> Status {
+    let mut status = Status::failed_precondition(text);
+    status.metadata_mut().insert(TOO_LARGE_METADATA, MetadataValue::from_static("1"));
+    status
 }
 
 /// The status for a proposal that has no answer.

@@ -16,7 +16,7 @@ use minder_raft_store::{
     ExitReason, Hooks, Identity, LogStore, Machine, OpenError, Planted, Raft, SharedProposal, Store, StoreOptions,
     SyncExecutor, TypeConfig,
 };
-use minder_state::{Reply, State};
+use minder_state::{Outline, Reply, State};
 use openraft::{
     Config, RaftMetrics,
     async_runtime::WatchReceiver,
@@ -201,6 +201,11 @@ impl Node {
     /// Cheaper than [`Self::snapshot_state`] for every write that comes after it.
     pub fn look<T>(&self, look: impl FnOnce(&State) -> T) -> T {
         self.inner.store.look(|published| look(&published.state))
+    }
+
+    /// A look at what every write asks, which waits for nothing that is applied meanwhile.
+    pub fn outline<T>(&self, look: impl FnOnce(&Outline) -> T) -> T {
+        self.inner.store.outline(look)
     }
 
     /// The last applied entry's index here.

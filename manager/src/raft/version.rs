@@ -42,7 +42,7 @@ pub enum RaiseError {
 impl Node {
     /// The version of commands that the cluster takes.
     pub fn version(&self) -> CommandVersion {
-        self.look(minder_state::State::version)
+        self.outline(minder_state::Outline::version)
     }
 
     /// What each manager knows, learners included, asked now.

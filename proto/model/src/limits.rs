@@ -40,6 +40,9 @@ pub const APPLY_SPECS_MAX: usize = CommandVersion::NEWEST.apply_specs_max();
 /// Largest replicated command, in bytes. Followers take whole entries and apply them in one step, so this bounds their
 /// pauses to some 50 ms. A cluster whose upgrade is not finished takes less, see [`CommandVersion::command_bytes_max`].
 pub const COMMAND_BYTES_MAX: usize = CommandVersion::NEWEST.command_bytes_max();
+/// Instances that one request may write, remove or give an order to. All managers apply a request in one step, and a leader
+/// whose step takes two seconds gives its lead up: this many take a fraction of that on two slow cores.
+pub const REQUEST_INSTANCES_MAX: u64 = 200_000;
 /// Largest document `minderctl` reads, in bytes.
 pub const DOCUMENT_BYTES_MAX: usize = 8 * 1_024 * 1_024;
 /// Largest gRPC message either side accepts, in bytes: one full report of [`HOST_INSTANCES_MAX`] instances fits, each

@@ -12,7 +12,9 @@ extern crate alloc;
 mod apply;
 mod backup;
 mod hash;
+mod outline;
 mod proposal;
+mod reach;
 mod rebuild;
 mod record;
 mod reply;
@@ -23,6 +25,7 @@ mod writer;
 
 pub use backup::{BackupError, BackupHeader, BackupReader, backup_pieces};
 pub use hash::StateHash;
+pub use outline::Outline;
 pub use proposal::{Command, DecodeError, Expect, Order, OrderKind, Proposal};
 pub use rebuild::{RebuildError, TERM_JUMP};
 pub use record::{ClusterRecord, HostRecord, ProcessRecord, Rebuilt, SharedSpec};

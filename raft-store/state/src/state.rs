@@ -28,6 +28,8 @@ pub struct State {
     pub(crate) requests: Requests,
     /// Derived: the hosts each process has instances on.
     pub(crate) placements: RedBlackTreeMapSync<ProcessName, RedBlackTreeSetSync<HostName>>,
+    /// Derived: how many instances all hosts have.
+    pub(crate) instances: u64,
     /// Derived: the processes that are placed by labels.
     pub(crate) selecting: RedBlackTreeSetSync<ProcessName>,
     pub(crate) hash: StateHash,
@@ -268,6 +270,7 @@ impl State {
             }
             Key::Item(host, key) => {
                 let item: Item = decode(key_bytes, value)?;
+                self.instances += 1;
                 self.count_run_spec(item.spec, 1);
                 self.place(&key.process, &host);
                 self.edit_slice(&host, |slice| {

@@ -139,6 +139,9 @@ impl<'a> Writer<'a> {
                 self.release_run_spec(&before);
             }
         }
+        if before.is_none() {
+            self.state.instances += 1;
+        }
         let row = Key::Item(host.clone(), key.clone());
         self.put_row(&row, before.map(|before| hash_of(&row, &before)), encode(&item));
         self.state.place(&key.process, host);
@@ -152,6 +155,7 @@ impl<'a> Writer<'a> {
         let Some(before) = self.state.item(host, key).copied() else { return };
         let row = Key::Item(host.clone(), key.clone());
         self.delete_row(&row, hash_of(&row, &before));
+        self.state.instances -= 1;
         self.state.edit_slice(host, |slice| {
             slice.items.remove(key);
         });

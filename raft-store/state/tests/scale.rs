@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use minder_model::{HostName, ProcessName, RequestId, Revision, Selection, Spec};
-use minder_state::{Command, Expect, Proposal, State};
+use minder_state::{Command, Expect, Order, OrderKind, Proposal, State};
 
 const HOSTS: usize = 60;
 const PROCESSES: usize = 40;
@@ -95,5 +95,58 @@ fn a_host_that_comes_gets_what_selects_it_also_in_a_table_that_was_loaded() {
         register(&mut state, 3_000, HOSTS);
         assert_eq!(state.assignment(&host(HOSTS)).items.len(), PROCESSES - 2);
         assert_eq!(state.assignment(&host(1)).items.len(), PROCESSES - 1);
+    }
+}
+
+#[test]
+fn a_commands_reach_is_what_it_may_touch_and_is_not_counted_further_than_wanted() {
+    let state = table();
+    let all = (HOSTS * PROCESSES) as u64;
+    let looks = HOSTS as u64 / 16;
+    let named = |name: &str, hosts: usize, instances: u32| Spec {
+        hosts: (0..hosts).map(host).collect(),
+        instances,
+        ..Spec::new(ProcessName::new(name).unwrap(), "/bin/sleep")
+    };
+    let order = |terms: &[&str], all: bool| {
+        let terms = terms.iter().map(|term| (*term).to_owned()).collect();
+        Command::Order(Order { terms, labels: Vec::new(), all, kind: OrderKind::Restart })
+    };
+    let elsewhere = Spec { selector: [("all".to_owned(), "no".to_owned())].into(), ..everywhere("new") };
+    let delete = |names: &[&str]| Command::Delete(names.iter().map(|name| ProcessName::new(*name).unwrap()).collect());
+    for (command, reach) in [
+        (Command::apply([everywhere("new")]), HOSTS as u64 + looks),
+        (Command::apply([elsewhere]), looks),
+        (Command::apply([named("new", 5, 7), named("other", 1, 1)]), 36),
+        // What is removed counts as well.
+        (Command::apply([named("p1", 1, 1)]), HOSTS as u64),
+        (delete(&["p1", "p2", "nobody"]), 2 * HOSTS as u64),
+        (order(&["p7@h3"], false), 1),
+        (order(&["p7"], false), HOSTS as u64),
+        (order(&[], true), all),
+        (order(&["nobody"], false), 0),
+        (Command::RemoveHost(host(1)), 0),
+    ] {
+        assert_eq!(state.reach(&command, u64::MAX), reach, "{command:?}");
+        assert_eq!(state.reach(&command, 2), reach.min(2), "{command:?}");
+        let at_most = state.outline().reach_at_most(&command);
+        assert!(at_most >= reach, "{command:?} reaches {reach}, at most {at_most} was said");
+    }
+}
+
+#[test]
+fn the_outline_counts_every_instance_also_of_a_table_that_was_loaded() {
+    let mut state = table();
+    write(&mut state, 2_000, Command::apply([Spec { instances: 3, ..everywhere("p0") }]));
+    write(&mut state, 2_001, Command::Delete(vec![ProcessName::new("p1").unwrap()]));
+    write(&mut state, 2_002, Command::RemoveHost(host(1)));
+    let mut loaded = State::default();
+    state.rows().for_each(|(key, value)| loaded.load_row(&key, &value).unwrap());
+    let everything = Command::Delete(Vec::new());
+    let counted = ((HOSTS - 1) * (PROCESSES + 1)) as u64;
+    for state in [&state, &loaded] {
+        assert_eq!(state.selected(&ALL).count() as u64, counted);
+        assert_eq!(state.outline().reach_at_most(&everything), counted);
+        assert!(state.outline().has_host(&host(2)) && !state.outline().has_host(&host(1)));
     }
 }

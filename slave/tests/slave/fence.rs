@@ -3,7 +3,7 @@
 use minder_model::{Assignment, Digest, InstanceKey, Revision, RunSpec, Wanted};
 use minder_proto::v1::{self, from_slave::Message as FromSlave, to_slave::Message as ToSlave};
 
-use crate::stage::{CLUSTER, Stage, host, is_alive, item, spec};
+use crate::stage::{CLUSTER, Programs, Stage, host, is_alive, item, spec};
 
 fn run_spec(arg: &str) -> RunSpec {
     spec("app", "/bin/sleep", &[arg]).resolve(&host())
@@ -117,4 +117,20 @@ async fn another_clusters_leader_is_neither_obeyed_nor_believed() {
     assert_eq!(hello.assignment_revision, 1);
     stage.until("the true leader sees it run", |stage| stage.seen.get("app:1").filter(|s| s.pid == pid).cloned()).await;
     assert!(is_alive(pid));
+}
+
+/// The one before was cut off from the others and did not know yet. Its welcome ended the hello to the new one, whose
+/// welcome was then passed over, and the slave stayed without a session for as long as that one led.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_of_before_does_not_come_between_a_slave_and_the_new_one() {
+    let mut before = Stage::set_without_slave(Programs::present(), "").await;
+    let mut new = Stage::set_without_slave(Programs::present(), "").await;
+    before.start_slave_with(&format!("{},{}", before.address, new.address));
+    before.next_stream().await;
+    new.next_stream().await;
+    new.claim_only(2).await;
+    before.claim(1, CLUSTER).await;
+    before.hear(|message| matches!(message, FromSlave::Report(_)).then_some(())).await;
+    new.welcome(CLUSTER).await;
+    new.hear(|message| matches!(message, FromSlave::Report(_)).then_some(())).await;
 }

@@ -86,7 +86,7 @@ impl Programs {
 pub struct Stage {
     pub programs: Programs,
     pub folder: tempfile::TempDir,
-    address: String,
+    pub address: String,
     streams: mpsc::Receiver<Attended>,
     stream: Option<Attended>,
     pub slave: Option<Child>,
@@ -183,7 +183,8 @@ impl Stage {
         self.start_slave_with("127.0.0.1:1");
     }
 
-    fn start_slave_with(&mut self, managers: &str) {
+    /// A slave of these managers, separated by commas.
+    pub fn start_slave_with(&mut self, managers: &str) {
         let log = self.folder.path().join("slave.log");
         let errors = fs::File::create(&log).unwrap();
         let mut slave = self.command(managers).stdout(Stdio::piped()).stderr(errors).spawn().unwrap();
@@ -223,22 +224,38 @@ impl Stage {
 
     /// Takes the slave's next stream and leads a cluster on it.
     pub async fn lead(&mut self, term: u64, cluster: &str) -> v1::Hello {
-        // What an attempt before this one left behind is passed over.
-        self.stream = None;
-        self.stream = tokio::time::timeout(DEADLINE, self.streams.recv()).await.unwrap();
+        self.next_stream().await;
         self.claim(term, cluster).await
     }
 
-    /// Says that it leads, on the stream that there is.
+    /// Takes the slave's next stream.
+    pub async fn next_stream(&mut self) {
+        // What an attempt before this one left behind is passed over.
+        self.stream = None;
+        self.stream = tokio::time::timeout(DEADLINE, self.streams.recv()).await.unwrap();
+    }
+
+    /// Says that it leads, on the stream that there is, and welcomes whoever believes it.
     pub async fn claim(&mut self, term: u64, cluster: &str) -> v1::Hello {
+        let hello = self.claim_only(term).await;
+        self.welcome(cluster).await;
+        hello
+    }
+
+    /// Says that it leads, and is told who is there.
+    pub async fn claim_only(&mut self, term: u64) -> v1::Hello {
         let role =
             v1::Role { leader: true, term, managers: vec![self.address.clone()], leader_address: self.address.clone() };
         self.say(ToSlave::Role(role)).await;
         let hello = self.hear(|message| if let FromSlave::Hello(hello) = message { Some(hello) } else { None }).await;
         self.facts = hello.facts.clone().unwrap_or_default();
+        hello
+    }
+
+    /// Takes in whoever has said hello.
+    pub async fn welcome(&mut self, cluster: &str) {
         let reply = v1::HelloReply { cluster_id: cluster.into(), ..Default::default() };
         self.say(ToSlave::Hello(reply)).await;
-        hello
     }
 
     /// Takes the slave's newest stream, if it has opened one, and claims to lead on it. `false` without one.

@@ -37,6 +37,8 @@ pub struct Table {
     pub version: u32,
     /// A request that holds this process is refused.
     pub refused_from: Option<String>,
+    /// This manager belongs to no cluster.
+    pub outside: bool,
 }
 
 pub struct Fake {
@@ -319,7 +321,7 @@ impl Control for Service {
 
     async fn get_managers(&self, _: Request<v1::GetManagersRequest>) -> Result<Response<v1::GetManagersReply>, Status> {
         self.look(|table| {
-            let role = "leader".into();
+            let role = if table.outside { "no cluster" } else { "leader" }.into();
             let manager = v1::ManagerStatus {
                 member: Some(member()),
                 role,
@@ -329,7 +331,7 @@ impl Control for Service {
             };
             Ok(v1::GetManagersReply {
                 position: Some(table.position()),
-                cluster_id: "c1".into(),
+                cluster_id: if table.outside { String::new() } else { "c1".into() },
                 managers: vec![manager],
                 cluster_version: table.version,
             })
