@@ -18,11 +18,10 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// Switches one on that has the boot id in this file and no disk below this folder. The error says what this machine
-    /// here lacks.
-    pub fn boot(boot_id: &Path, without: &Path) -> Result<Self, String> {
+    /// Switches one on that has the boot id in this file. The error says what this machine here lacks.
+    pub fn boot(boot_id: &Path) -> Result<Self, String> {
         let mut command = Command::new(bin("chaos-machine"));
-        command.arg(boot_id).arg(without).stdin(Stdio::piped()).stdout(Stdio::piped());
+        command.arg(boot_id).stdin(Stdio::piped()).stdout(Stdio::piped());
         // The namespace is for the children of one thread, which begins with it and ends with it.
         let begun = std::thread::spawn(move || {
             // SAFETY: concerns children of this thread only.

@@ -138,7 +138,7 @@ impl World {
     fn switch_on(&self) -> Result<(), String> {
         for host in &self.hosts {
             host.write_boot_id();
-            let machine = Machine::boot(&host.boot_id, &self.folder.join("disks"))?;
+            let machine = Machine::boot(&host.boot_id)?;
             host.put_into(Some(machine));
         }
         Ok(())
@@ -237,6 +237,7 @@ impl World {
 
     /// Programs that have ended although nobody ended them, and what they panicked about.
     pub fn complaints(&self) -> Vec<String> {
+        self.managers.iter().for_each(Manager::stand_by);
         let managers = self.managers.iter().filter_map(Manager::complaint);
         managers.chain(self.hosts.iter().filter_map(Host::complaint)).collect()
     }

@@ -236,21 +236,7 @@ async fn nginx_in_the_foreground_and_as_a_daemon() {
     desk.run(0, &["signal", "USR1", "nginx-own"]);
     eventually("a new log file", || async { log.exists().then_some(()) }).await;
 
-    // A new program in place of the running one: the incarnation goes on with another main process.
-    desk.run(0, &["signal", "USR2", "nginx-own"]);
-    let old = rendered.with_file_name("nginx.pid.oldbin");
-    eventually("two masters", || async {
-        (old.exists() && rendered.with_file_name("nginx.pid").exists()).then_some(())
-    })
-    .await;
-    desk.run(0, &["signal", "QUIT", "nginx-own"]);
-    eventually("the new one is the main process", || async {
-        let now = desk.status("nginx-own").await;
-        (now.pid > 0 && now.pid != daemon.pid && !is_alive(daemon.pid)).then_some(())
-    })
-    .await;
-    let now = desk.ready("nginx-own", 1).await;
-    assert_eq!((now.incarnation, now.restarts), (1, 0));
+    let now = nginx_goes_on_as_another_program(&desk, &rendered, daemon.pid).await;
 
     desk.lose_the_slave(&["nginx", "nginx-own"], || {
         assert!(get(&front).contains("two") && get(&own).contains("nginx-own"));
@@ -285,6 +271,25 @@ async fn nginx_in_the_foreground_and_as_a_daemon() {
     }
     let said = desk.run(3, &["reload", "nginx"]);
     assert!(said.contains("nobody to tell"), "{said}");
+}
+
+/// A new program in place of the running one: the incarnation goes on with another main process.
+async fn nginx_goes_on_as_another_program(desk: &Desk, configuration: &Path, old: u32) -> v1::InstanceStatus {
+    let pid_file = |name| configuration.with_file_name(name);
+    desk.run(0, &["signal", "USR2", "nginx-own"]);
+    eventually("two masters", || async {
+        (pid_file("nginx.pid.oldbin").exists() && pid_file("nginx.pid").exists()).then_some(())
+    })
+    .await;
+    desk.run(0, &["signal", "QUIT", "nginx-own"]);
+    eventually("the new one is the main process", || async {
+        let now = desk.status("nginx-own").await;
+        (now.pid > 0 && now.pid != old && !is_alive(old)).then_some(())
+    })
+    .await;
+    let now = desk.ready("nginx-own", 1).await;
+    assert_eq!((now.incarnation, now.restarts), (1, 0));
+    now
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -40,6 +40,9 @@ use crate::{
 const KEEPALIVE: Duration = Duration::from_secs(5);
 /// Calls that one connection may have open at once.
 const STREAMS_PER_CONNECTION_MAX: u32 = 1_024;
+/// A manager that was paused finds the heartbeats of a minute, each given up by its sender. On other ports so many calls at
+/// once that nobody waits for are an attack, and end the connection.
+const BEATS_GIVEN_UP_MAX: usize = 1_200;
 /// How long open calls may take to end when the process stops; streams do not end by themselves.
 const DRAIN_DEADLINE: Duration = Duration::from_millis(500);
 
@@ -257,7 +260,11 @@ async fn serve_peers<S: Carrier>(core: Arc<Core>, incoming: impl Incoming<S>, st
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
     let gathered = incoming.map_ok(|stream| Gathered::new(Isolated::managers(stream)));
-    let served = server().add_service(service).serve_with_incoming_shutdown(gathered, stopped(stopping)).await;
+    let served = server()
+        .http2_max_pending_accept_reset_streams(Some(BEATS_GIVEN_UP_MAX))
+        .add_service(service)
+        .serve_with_incoming_shutdown(gathered, stopped(stopping))
+        .await;
     if let Err(error) = served {
         tracing::error!(%error, "serving managers ended");
     }

@@ -28,7 +28,7 @@ use crate::{
     snapshot::{SnapshotFolder, SnapshotReceiver, remove_other_generations},
     sync::{LogSync, SyncExecutor, SyncStats},
     tail::Tail,
-    types::{LogId, StoredMembership},
+    types::{LogId, SnapshotMeta, StoredMembership},
     version,
 };
 
@@ -96,6 +96,7 @@ impl Store {
         compare(folder, mark.mark(), &recovered.position)?;
         let snapshots = Arc::new(SnapshotFolder::open(folder.join("snapshots")).map_err(storage)?);
         check_covered(folder, &recovered, &snapshots)?;
+        reach_the_log(&recovered, &snapshots).map_err(storage)?;
         let sync = LogSync::start(executor, db.clone(), mark).map_err(storage)?;
         let log = LogStore::new(db.clone(), sync, recovered.position);
         let hooks = hooks(&recovered.published);
@@ -401,6 +402,21 @@ fn check_covered(folder: &Path, recovered: &Recovered, snapshots: &SnapshotFolde
         id(covered)
     );
     Err(OpenError::Quarantine { folder: folder.into(), lost })
+}
+
+/// Whoever is behind where the log begins is sent a snapshot that leads there. The newest one may have been damaged and set
+/// aside; then the state, which is whole, is written as another one.
+fn reach_the_log(recovered: &Recovered, snapshots: &SnapshotFolder) -> io::Result<()> {
+    if recovered.position.purged <= snapshots.latest().and_then(|latest| latest.meta().last_log_id) {
+        return Ok(());
+    }
+    let Published { state, applied, membership } = &recovered.published;
+    let meta = SnapshotMeta { last_log_id: *applied, last_membership: membership.clone() };
+    tracing::warn!(
+        index = applied.as_ref().map(|applied| applied.index),
+        "no snapshot reaches the log; one is written"
+    );
+    snapshots.write(state, meta).map(drop)
 }
 
 /// What was promised must be there.

@@ -245,6 +245,35 @@ async fn a_purge_that_nothing_covers_is_quarantined() {
     assert!(error.to_string().contains("purged up to index 5"), "{error}");
 }
 
+/// The log begins behind the older snapshot then, and whoever is further back could never be brought up again.
+#[tokio::test]
+async fn a_damaged_snapshot_has_another_one_written_in_its_place() {
+    for damaged in 1..=2 {
+        let folder = tempfile::tempdir().unwrap();
+        let mut opened = filled(folder.path(), 10).await;
+        let mut paths = Vec::new();
+        for upto in [20, 30] {
+            let built = opened.machine.get_snapshot_builder().await.build_snapshot().await.unwrap();
+            paths.insert(0, built.snapshot.path().to_owned());
+            let more: Vec<_> = (upto - 9..=upto).map(|index| entry(1, index)).collect();
+            append(&mut opened, more.clone()).await.unwrap();
+            apply(&mut opened, more).await;
+        }
+        opened.log.purge(log_id(1, 15)).await.unwrap();
+        drop(opened);
+        for path in &paths[..damaged] {
+            let mut bytes = fs::read(path).unwrap();
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= 1;
+            fs::write(path, bytes).unwrap();
+        }
+        let mut opened = open(folder.path()).unwrap();
+        let current = opened.machine.get_current_snapshot().await.unwrap().unwrap();
+        assert_eq!(current.meta.last_log_id, Some(log_id(1, 30)), "{damaged} damaged");
+        assert_eq!(indexes(&mut opened).await, (16..=30).collect::<Vec<_>>());
+    }
+}
+
 /// A manager that took in a snapshot has promised what is in it, though it never held those entries.
 #[tokio::test]
 async fn a_lost_snapshot_installation_is_quarantined() {

@@ -68,7 +68,9 @@ impl Faults {
         let now = world.now_ms();
         let (due, later) = std::mem::take(&mut world.faults.plan).into_iter().partition(|planned| planned.at_ms <= now);
         world.faults.plan = later;
-        let due: Vec<Planned> = due;
+        let mut due: Vec<Planned> = due;
+        // What needs managers that serve begins before what stops them: many can be due when one comes back.
+        due.sort_by_key(|planned| !planned.fault.is_of_links());
         for planned in due {
             if !Self::begin(world, planned) {
                 world.faults.plan.push(planned);

@@ -22,7 +22,7 @@ fn run(world: Arc<World>, lease: Lease, mut chance: Chance) -> BoxFuture<'static
         let left = pids_with_variable(&format!("MINDER_HOST={}", host.name));
         let left: Vec<u32> = left.into_iter().filter(|pid| is_of(*pid, accounts.to_str().unwrap())).collect();
         let away = a_while(&mut chance, 100..4_000).await;
-        if let Err(why) = host.switch_on(&world.path().join("disks")) {
+        if let Err(why) = host.switch_on() {
             return Outcome::Unclear(why);
         }
         match host.start() {

@@ -62,6 +62,9 @@ impl Clock {
     }
 }
 
+/// Exit code of a manager that is called by an id and finds its folder empty.
+const EMPTIED: i32 = 12;
+
 /// A manager.
 pub struct Manager {
     /// Its node.
@@ -150,6 +153,15 @@ impl Manager {
         self.clock.set(seconds);
     }
 
+    /// Starts one that stands by again, as its machine would, when somebody who did not know yet that it was removed has
+    /// called it by the id it had: with an empty folder it ends then.
+    pub(super) fn stand_by(&self) {
+        if !self.is_member() && self.program().ended() == Some(EMPTIED) {
+            // What is wrong with it then is found with everybody's complaints.
+            let _ = self.start();
+        }
+    }
+
     /// That it has ended by itself, or has panicked.
     pub(super) fn complaint(&self) -> Option<String> {
         complaint(&self.name, &mut self.program())
@@ -234,9 +246,9 @@ impl Host {
     }
 
     /// Switches it on again with another boot id; its slave is not started yet.
-    pub fn switch_on(&self, disks: &Path) -> Result<(), String> {
+    pub fn switch_on(&self) -> Result<(), String> {
         self.write_boot_id();
-        let machine = tokio::task::block_in_place(|| Machine::boot(&self.boot_id, disks))?;
+        let machine = tokio::task::block_in_place(|| Machine::boot(&self.boot_id))?;
         self.put_into(Some(machine));
         Ok(())
     }

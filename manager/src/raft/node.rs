@@ -18,7 +18,7 @@ use minder_raft_store::{
 };
 use minder_state::{Outline, Reply, State};
 use openraft::{
-    Config, RaftMetrics,
+    Config, RaftLogReader as _, RaftMetrics,
     async_runtime::WatchReceiver,
     errors::{ClientWriteError, Fatal as CoreEnd, ForwardReason, LinearizableReadError, RaftError},
     raft::ReadPolicy,
@@ -49,6 +49,8 @@ const CONFIRM_DEADLINE: Duration = Duration::from_secs(2);
 const LEASE_PATIENCE: Duration = Duration::from_secs(1);
 /// With less room than this a failed write is taken for a full disk.
 const DISK_FULL_BYTES: u64 = 1024 * 1024;
+/// Consensus has said how it stands within this, at the latest.
+const START_DEADLINE: Duration = Duration::from_secs(10);
 /// Exit code for an end that only a mistake in this program explains (`EX_SOFTWARE`).
 const EXIT_MISTAKE: u8 = 70;
 
@@ -456,13 +458,20 @@ impl Node {
     }
 
     pub(super) async fn start(&self, identity: Identity) -> anyhow::Result<()> {
-        let Some((log, machine)) = crate::lock(&self.inner.parts).take() else {
+        let Some((mut log, machine)) = crate::lock(&self.inner.parts).take() else {
             bail!("this manager takes part already");
         };
         let id = identity.manager.0;
+        let term = log.read_vote().await?.map_or(0, |vote| vote.leader_id.term);
         let peers = Peers::new(identity.cluster.clone(), id, self.inner.directory.clone());
         let raft =
             Raft::new(id, self.inner.config.clone(), peers, log, machine).await.context("consensus does not start")?;
+        // Before it has said how it stands, it would be seen to have gone back to where nothing was.
+        let standing = raft.wait(Some(START_DEADLINE));
+        standing
+            .metrics(|now| now.current_term >= term, "the term it had")
+            .await
+            .context("consensus does not start")?;
         tokio::spawn(follow(self.clone(), raft.metrics()));
         tokio::spawn(keep_log_bound(self.clone(), raft.clone()));
         tokio::spawn(look_after(self.clone()));
