@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use minder_proto::v1;
-use tonic::{Response, Status, Streaming};
+use tonic::{Code, Response, Status, Streaming};
 
 use crate::{
     chance::Chance,
@@ -33,13 +33,14 @@ pub struct Duties {
 /// Operates for as long as the simulation lasts.
 pub async fn operate(shared: Arc<Shared>, duties: Duties, mut chance: Chance) -> turmoil::Result {
     form(&shared, duties.managers).await?;
+    let mut unfinished = None;
     loop {
         let pause = chance.of(duties.every_ms / 2..duties.every_ms * 3 / 2);
         tokio::time::sleep(Duration::from_millis(pause)).await;
         let owes_transfer = duties.transfers && shared.transfers() == 0;
         let owes_change = duties.membership && shared.changes() == 0;
         // What did not work while things went wrong is made up for.
-        if shared.changes_are_over() && !owes_transfer && !owes_change {
+        if shared.changes_are_over() && !owes_transfer && !owes_change && unfinished.is_none() {
             shared.operator_rests();
             continue;
         }
@@ -49,7 +50,7 @@ pub async fn operate(shared: Arc<Shared>, duties: Duties, mut chance: Chance) ->
         };
         match transfers {
             true => transfer(&shared, &mut chance).await?,
-            false if duties.membership => change(&shared, &duties, &mut chance).await?,
+            false if duties.membership => change(&shared, &duties, &mut chance, &mut unfinished).await?,
             false => {}
         }
     }
@@ -77,10 +78,23 @@ async fn transfer(shared: &Shared, chance: &mut Chance) -> turmoil::Result {
     Ok(())
 }
 
-/// One change, by what the cluster says there is. What is refused or cut off is not said again.
-async fn change(shared: &Shared, duties: &Duties, chance: &mut Chance) -> turmoil::Result {
+/// One change, by what the cluster says there is. A manager whose coming was cut off is told to come again, as whoever is
+/// left with half of it would do; nothing else is said twice.
+async fn change(
+    shared: &Shared,
+    duties: &Duties,
+    chance: &mut Chance,
+    unfinished: &mut Option<v1::AddManagerRequest>,
+) -> turmoil::Result {
     let first = chance.below(shared.places.len());
     let Some((mut control, members)) = members(shared, first).await? else { return Ok(()) };
+    if let Some(request) = unfinished.clone() {
+        tracing::info!(?request, "the operator adds a manager once more");
+        if carried_out(shared, control.add_manager(request)).await != Said::Again {
+            *unfinished = None;
+        }
+        return Ok(());
+    }
     let (voters, learners): (Members, Members) = members.iter().partition(|(_, voter)| *voter);
     let outside: Vec<usize> =
         (0..shared.places.len()).filter(|at| !members.iter().any(|(member, _)| member == at)).collect();
@@ -93,22 +107,27 @@ async fn change(shared: &Shared, duties: &Duties, chance: &mut Chance) -> turmoi
         }
         let request = v1::AddManagerRequest { peer_address: name(at), replaces };
         tracing::info!(?request, "the operator adds a manager");
-        return carried_out(shared, control.add_manager(request)).await;
+        if carried_out(shared, control.add_manager(request.clone())).await == Said::Again {
+            *unfinished = Some(request);
+        }
+        return Ok(());
     }
     if !learners.is_empty() && chance.percent(50) {
         let manager = name(chance.pick(&learners).0);
-        return carried_out(shared, control.promote_manager(v1::PromoteManagerRequest { manager })).await;
+        carried_out(shared, control.promote_manager(v1::PromoteManagerRequest { manager })).await;
+        return Ok(());
     }
     let at = chance.pick(&voters).0;
     let manager = name(at);
     if chance.percent(30) {
         tracing::info!(manager, "the operator demotes a manager");
-        return carried_out(shared, control.demote_manager(v1::DemoteManagerRequest { manager })).await;
+        carried_out(shared, control.demote_manager(v1::DemoteManagerRequest { manager })).await;
+        return Ok(());
     }
     if members.len() >= duties.managers {
         shared.remove(at);
         tracing::info!(manager, "the operator removes a manager");
-        return carried_out(shared, control.remove_manager(v1::RemoveManagerRequest { manager })).await;
+        carried_out(shared, control.remove_manager(v1::RemoveManagerRequest { manager })).await;
     }
     Ok(())
 }
@@ -133,10 +152,19 @@ async fn members(shared: &Shared, first: usize) -> Result<Option<(Control, Membe
     Ok(None)
 }
 
+/// What became of a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Said {
+    /// It is done, or refused for good.
+    Once,
+    /// It was cut off.
+    Again,
+}
+
 async fn carried_out(
     shared: &Shared,
     begun: impl Future<Output = Result<Response<Streaming<v1::MembershipProgress>>, Status>>,
-) -> turmoil::Result {
+) -> Said {
     let done = async {
         let mut steps = begun.await?.into_inner();
         while let Some(step) = steps.message().await? {
@@ -150,9 +178,15 @@ async fn carried_out(
         Ok(Ok(true)) => {
             tracing::info!("the change of managers is done");
             shared.changed();
+            Said::Once
         }
-        Ok(Err(status)) => tracing::info!(why = status.message(), "no change of managers"),
-        Ok(Ok(false)) | Err(_) => tracing::info!("whether managers were changed is not known"),
+        Ok(Err(status)) => {
+            tracing::info!(why = status.message(), "no change of managers");
+            if status.code() == Code::Unavailable { Said::Again } else { Said::Once }
+        }
+        Ok(Ok(false)) | Err(_) => {
+            tracing::info!("whether managers were changed is not known");
+            Said::Again
+        }
     }
-    Ok(())
 }
