@@ -61,6 +61,20 @@ fn a_cluster_moves_to_other_managers_without_a_pause() {
     });
 }
 
+/// What a leader remembers is not what is: the others may have changed it since, and it would say that all is done.
+#[test]
+fn a_leader_that_reaches_nobody_does_not_say_that_something_is_done_already() {
+    run(async {
+        let mut cluster = Cluster::form("").await;
+        cluster.write_many(3).await;
+        let (leader, followers) = (cluster.leader().await, cluster.followers().await);
+        let id = cluster.managers[followers[0]].id().await;
+        followers.iter().for_each(|follower| cluster.managers[*follower].kill());
+        let said = cluster.managers[leader].promote(id).await;
+        assert_eq!(said.unwrap_err().code(), Code::Unavailable);
+    });
+}
+
 #[test]
 fn what_would_lose_the_quorum_or_mix_clusters_is_refused() {
     run(async {

@@ -7,7 +7,7 @@ use minder_managers_sim::Planted;
 
 /// Each bug with a seed that finds it, and a word of what is found.
 const FOUND_BY: [(&str, &str, &str); 10] = [
-    ("append-before-sync", "54", "is not what others were told"),
+    ("append-before-sync", "64", "consensus stopped"),
     ("applied-without-rows", "1", "managers are in step"),
     ("folder-goes-back", "1", "had been answered before"),
     ("log-not-synced", "1", "quarantine"),
@@ -15,7 +15,7 @@ const FOUND_BY: [(&str, &str, &str); 10] = [
     ("reads-unconfirmed", "3", "had been answered before"),
     ("requests-forgotten", "1", "said again"),
     ("truncates-too-much", "1", "missing"),
-    ("vote-before-sync", "1", "term went back"),
+    ("vote-before-sync", "12", "both lead in term"),
     ("votes-not-synced", "1", "its vote is older"),
 ];
 /// Bugs that the first seeds do not find: what the simulation is still too weak for.

@@ -174,6 +174,8 @@ impl Node {
         if !self.leadership().borrow().leading {
             return Err(MembershipError::NotLeader);
         }
+        // One that was frozen leads no more and does not know: what it takes for done already may be undone since.
+        self.confirm().await.map_err(|_| MembershipError::NotLeader)?;
         if self.members()?.get_joint_config().len() > 1 {
             self.step(Change::AddVoterIds(BTreeSet::new())).await?;
             tell(Step::Did("a change of managers that was left half done is finished".into()));
