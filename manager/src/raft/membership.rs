@@ -129,6 +129,7 @@ impl Node {
         let moved =
             ManagerNode { peer_address: there.address, client_address: there.description.client_address.clone() };
         if moved == known {
+            self.done_already().await?;
             return self.changed(id);
         }
         let members = self.members()?;
@@ -174,13 +175,17 @@ impl Node {
         if !self.leadership().borrow().leading {
             return Err(MembershipError::NotLeader);
         }
-        // One that was frozen leads no more and does not know: what it takes for done already may be undone since.
-        self.confirm().await.map_err(|_| MembershipError::NotLeader)?;
         if self.members()?.get_joint_config().len() > 1 {
             self.step(Change::AddVoterIds(BTreeSet::new())).await?;
             tell(Step::Did("a change of managers that was left half done is finished".into()));
         }
         Ok(turn)
+    }
+
+    /// Nothing has to be changed, as far as this manager knows. One that was frozen leads no more and does not know, and what
+    /// it takes for done may be undone since; only a quorum's word lets it say so.
+    async fn done_already(&self) -> Result<(), MembershipError> {
+        self.confirm().await.map(drop).map_err(|_| MembershipError::NotLeader)
     }
 
     /// The id of a manager that is not a voter yet: the one it was given before, or a new one that nobody had.
@@ -256,7 +261,7 @@ impl Node {
             wanted.remove(&gone);
         }
         if wanted == voters {
-            return Ok(());
+            return self.done_already().await;
         }
         if !voters.contains(&id) {
             self.catch_up(id, tell).await?;
@@ -309,7 +314,7 @@ impl Node {
     async fn take_vote(&self, id: u64, tell: Tell<'_>) -> Result<(), MembershipError> {
         let mut wanted: BTreeSet<u64> = self.members()?.voter_ids().collect();
         if !wanted.remove(&id) {
-            return Ok(());
+            return self.done_already().await;
         }
         if wanted.is_empty() {
             return Err(MembershipError::Refused(format!(
