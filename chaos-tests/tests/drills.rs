@@ -90,7 +90,7 @@ async fn each_kind_holds_and_disturbs_no_process() {
     let held = ["all promises held"];
     for words in [
         &["leader-kill", "--yes"][..],
-        &["leader-kill", "--yes", "--down", "0s", "--writers", "5"],
+        &["leader-kill", "--yes", "--down", "2s", "--writers", "5"],
         &["partition", "--yes", "--for", "3s"],
         &["slave-kill", "host-1", "--yes"],
         &["slave-kill", "127.0.0.1:9002", "--yes", "--down", "0s"],
