@@ -3,7 +3,7 @@
 use minder_model::{COMMAND_BYTES_MAX, CommandVersion, REQUEST_INSTANCES_MAX, RequestId, Revision};
 use minder_proto::v1;
 use minder_raft_store::SharedProposal;
-use minder_state::{Command, Expect, Outcome, ProcessChangeKind, ProcessCounts, Proposal, Reply};
+use minder_state::{Command, Expect, Outcome, ProcessChangeKind, ProcessCounts, Proposal, Reply, State};
 use tonic::Status;
 
 use super::{linearize, version::gate, wire};
@@ -16,18 +16,24 @@ const ACTOR_BYTES_MAX: usize = 256;
 pub async fn write(core: &Core, options: Option<v1::WriteOptions>, command: Command) -> Result<v1::WriteReply, Status> {
     let options = options.unwrap_or_default();
     let dry_run = options.dry_run;
-    check_reach(core, &command)?;
     let proposal = proposal(options, command)?;
+    check_reach(core, &proposal)?;
     let reply = if dry_run { rehearse(core, &proposal).await? } else { propose(core, proposal).await? };
     to_wire(core, reply, dry_run)
 }
 
-/// Refuses what would keep every manager busy for too long in one step.
-fn check_reach(core: &Core, command: &Command) -> Result<(), Status> {
+/// Refuses what would keep every manager busy for too long in one step. What is said again has its answer, however much the
+/// table has grown since.
+fn check_reach(core: &Core, proposal: &Proposal) -> Result<(), Status> {
+    let Proposal { request, command, .. } = proposal;
     if core.node.outline(|outline| outline.reach_at_most(command)) <= REQUEST_INSTANCES_MAX {
         return Ok(());
     }
-    match core.node.look(|state| state.reach(command, REQUEST_INSTANCES_MAX + 1)) {
+    let reach = |state: &State| match state.remembered(request) {
+        Some(_) => 0,
+        None => state.reach(command, REQUEST_INSTANCES_MAX + 1),
+    };
+    match core.node.look(reach) {
         0..=REQUEST_INSTANCES_MAX => Ok(()),
         _ => Err(wire::too_large(format!(
             "this request reaches more than {REQUEST_INSTANCES_MAX} instances, the limit of one request; \
