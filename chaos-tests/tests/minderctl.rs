@@ -10,6 +10,7 @@ use std::{
 };
 
 use minder_chaos_tests::{Cluster, ClusterShape, all, bin, repository};
+use minder_client::{Error, Write, v1};
 
 fn run(program: &str, servers: &str, args: &[&str], input: Option<&[u8]>) -> Output {
     let mut child = Command::new(bin(program))
@@ -104,6 +105,19 @@ async fn what_reaches_too_many_instances_is_refused_and_a_file_of_processes_is_s
     expect(&servers, &["apply", "-f", "-", "--no-wait"], Some(spec("all", 201).as_bytes()), 1, &refused);
     let file = format!("{}---\n{}", spec("some", 101), spec("more", 101));
     expect(&servers, &["apply", "-f", "-", "--dry-run"], Some(file.as_bytes()), 0, &["some created", "more created"]);
+
+    // What is said again has its first answer, also when as much could not be asked for any more.
+    let client = cluster.client();
+    let restart = |id: &str| {
+        let write = Write { request_id: Some(id.to_owned()), ..Write::default() };
+        let client = &client;
+        async move { client.order(v1::OrderKind::Restart, 0, all(), &write).await }
+    };
+    expect(&servers, &["apply", "-f", "-", "--no-wait"], Some(spec("some", 101).as_bytes()), 0, &["some created"]);
+    let first = restart("first").await.unwrap();
+    expect(&servers, &["apply", "-f", "-", "--no-wait"], Some(spec("more", 101).as_bytes()), 0, &["more created"]);
+    assert!(matches!(restart("second").await, Err(Error::TooLarge(_))));
+    assert_eq!(restart("first").await.unwrap().position.unwrap().revision, first.position.unwrap().revision);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
