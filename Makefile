@@ -74,28 +74,32 @@ chaos: build ## Real processes in a network of their own under faults (root): MI
 	@deploy/setup/faults
 	MINUTES="$(MINUTES)" SEED="$(SEED)" MANAGERS="$(MANAGERS)" HOSTS="$(HOSTS)" KINDS="$(KINDS)" $(MINDER_BIN_DIR)/chaos
 
+# A benchmark's own program and those that it starts, and no more: optimising one over all its crates takes minutes.
+RELEASE := $(abspath $(TARGET))/release
+release = $(CARGO) build --release --workspace $(addprefix --bin ,$(1))
+
 bench-writes: setup ## Writes, batched applies and linearizable reads per second beside etcd: PARTS=single,batched,reads
 	@command -v etcd > /dev/null || [ -n "$$MINDER_ETCD" ] || deploy/setup/etcd
-	$(CARGO) build --release --workspace --bins
-	MINDER_BIN_DIR=$(abspath $(TARGET))/release $(CARGO) run --release -p minder-chaos-tests --bin bench-writes -- $(subst $(comma), ,$(PARTS))
+	$(call release,bench-writes minder-manager)
+	MINDER_BIN_DIR=$(RELEASE) $(RELEASE)/bench-writes $(subst $(comma), ,$(PARTS))
 
 bench-failover: setup ## Gaps of writers when the leader is killed and when it hands over, beside etcd
 	@command -v etcd > /dev/null || [ -n "$$MINDER_ETCD" ] || deploy/setup/etcd
-	$(CARGO) build --release --workspace --bins
-	MINDER_BIN_DIR=$(abspath $(TARGET))/release $(CARGO) run --release -p minder-chaos-tests --bin bench-failover
+	$(call release,bench-failover minder-manager)
+	MINDER_BIN_DIR=$(RELEASE) $(RELEASE)/bench-failover
 
 bench-supervision: setup ## Restart time, memory and CPU of supervision beside supervisord and runit (from Debian's packages)
 	@deploy/setup/supervisors
-	$(CARGO) build --release --workspace --bins
-	MINDER_BIN_DIR=$(abspath $(TARGET))/release $(CARGO) run --release -p minder-chaos-tests --bin bench-supervision
+	$(call release,bench-supervision bench-child minder-manager minder-slave minder-shim)
+	MINDER_BIN_DIR=$(RELEASE) $(RELEASE)/bench-supervision
 
 bench-scale: setup ## Ten thousand machines on this one: HOSTS=10000 INSTANCES=1000000, OWN=1 for a spec each, PARTS=idle,fleet
-	$(CARGO) build --release --workspace --bins
-	MINDER_BIN_DIR=$(abspath $(TARGET))/release $(TARGET)/release/bench-scale $(if $(HOSTS),--hosts $(HOSTS)) $(if $(INSTANCES),--instances $(INSTANCES)) $(if $(OWN),--own) $(if $(PARTS),--parts $(PARTS))
+	$(call release,bench-scale minder-manager minder-slave minder-shim)
+	MINDER_BIN_DIR=$(RELEASE) $(RELEASE)/bench-scale $(if $(HOSTS),--hosts $(HOSTS)) $(if $(INSTANCES),--instances $(INSTANCES)) $(if $(OWN),--own) $(if $(PARTS),--parts $(PARTS))
 
 bench-steady: setup ## Writes without an end, looked at each 30 s for drifts: STEADY=600 seconds, WRITERS=64
-	$(CARGO) build --release --workspace --bins
-	MINDER_BIN_DIR=$(abspath $(TARGET))/release $(TARGET)/release/bench-steady $(if $(STEADY),--seconds $(STEADY)) $(if $(WRITERS),--writers $(WRITERS))
+	$(call release,bench-steady minder-manager)
+	MINDER_BIN_DIR=$(RELEASE) $(RELEASE)/bench-steady $(if $(STEADY),--seconds $(STEADY)) $(if $(WRITERS),--writers $(WRITERS))
 
 clean: ## Remove what was compiled, but for RocksDB
 	cargo clean

@@ -11,6 +11,7 @@ mod log_bound;
 mod membership;
 mod network;
 mod node;
+mod proposals;
 mod rebuilt;
 mod rounds;
 mod service;

@@ -1,6 +1,6 @@
 //! What can go wrong at the handle, one enum per operation, and what ends the process.
 
-use super::{node::PROPOSALS_MAX, transfer::TRANSFER_DEADLINE};
+use super::{proposals::PROPOSALS_MAX, transfer::TRANSFER_DEADLINE};
 
 /// Why a proposal has no answer.
 #[derive(Debug, thiserror::Error)]

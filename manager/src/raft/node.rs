@@ -33,13 +33,11 @@ use super::{
     leadership::{Leader, Leadership, follow},
     log_bound::{LogBound, keep_log_bound},
     network::{Directory, Peers},
+    proposals::{Proposals, Queue, Written},
     rounds::Rounds,
     stuck,
 };
 
-/// Proposals in flight: at 20,000 a second and 20 ms each there are 400; ten times that is a queue nobody should wait
-/// in, so the next one is told so at once.
-pub(super) const PROPOSALS_MAX: usize = 4_096;
 /// A proposal without an answer for this long has an unknown outcome: its client should ask again.
 const PROPOSE_DEADLINE: Duration = Duration::from_secs(5);
 /// A quorum round takes milliseconds; a leader that cannot finish one for this long cannot serve reads.
@@ -103,10 +101,9 @@ pub(super) struct Inner {
     fatal: watch::Sender<Option<Fatal>>,
     /// Who waits for leadership to be confirmed.
     rounds: Rounds<Result<Revision, ReadError>>,
-    proposals: Semaphore,
-    /// And KiB of them.
-    proposal_kib: Semaphore,
-    proposal_mib_max: usize,
+    proposals: Proposals,
+    /// Their other end, until the node takes part.
+    queue: Mutex<Option<Queue>>,
     pub(super) leader_changes: AtomicU64,
     pub(super) started: Instant,
     stopping: AtomicBool,
@@ -135,6 +132,7 @@ impl Node {
         })?;
         let identity = opened.store.identity().map_err(|source| OpenError::Storage { folder: data.into(), source })?;
         let (hints, hinted) = mpsc::channel(1);
+        let (proposals, queue) = Proposals::new(settings.writes_in_flight_mib);
         let inner = Inner {
             store: opened.store,
             parts: Mutex::new(Some((opened.log, opened.machine))),
@@ -157,9 +155,8 @@ impl Node {
             leadership: watch::channel(Leadership::default()).0,
             fatal: watch::channel(None).0,
             rounds: Rounds::default(),
-            proposals: Semaphore::new(PROPOSALS_MAX),
-            proposal_kib: Semaphore::new(settings.writes_in_flight_mib * 1_024),
-            proposal_mib_max: settings.writes_in_flight_mib,
+            proposals,
+            queue: Mutex::new(Some(queue)),
             leader_changes: AtomicU64::new(0),
             started: Instant::now(),
             stopping: AtomicBool::new(false),
@@ -227,16 +224,15 @@ impl Node {
 
     /// Proposes and waits for the answer.
     pub async fn propose(&self, proposal: impl Into<SharedProposal>) -> Result<Reply, ProposeError> {
-        let raft = self.raft().ok_or(ProposeError::NoCluster)?;
+        if self.raft().is_none() {
+            return Err(ProposeError::NoCluster);
+        }
         let proposal: SharedProposal = proposal.into();
-        let too_busy = || ProposeError::TooBusy { mib: self.inner.proposal_mib_max };
-        let kib = u32::try_from(proposal.bytes().len() / 1_024 + 1).map_err(|_| too_busy())?;
-        let _place = self.inner.proposals.try_acquire().map_err(|_| too_busy())?;
-        let _room = self.inner.proposal_kib.try_acquire_many(kib).map_err(|_| too_busy())?;
+        let _room = self.inner.proposals.admit(proposal.bytes().len())?;
         // Dropping a proposal in flight takes nothing back: its answer is lost, which is what is said.
         let written = tokio::select! {
             biased;
-            written = tokio::time::timeout(PROPOSE_DEADLINE, self.write(raft, proposal)) => written,
+            written = tokio::time::timeout(PROPOSE_DEADLINE, self.write(proposal)) => written,
             () = self.inner.resigning.notified() => {
                 return Err(ProposeError::Unknown("this manager was stuck and has given its leadership up".into()));
             }
@@ -255,20 +251,16 @@ impl Node {
     }
 
     /// Writes, and again as long as nothing was appended only because the lease has run out.
-    async fn write(
-        &self,
-        raft: &Raft,
-        proposal: SharedProposal,
-    ) -> Result<Option<Reply>, RaftError<TypeConfig, ClientWriteError<TypeConfig>>> {
+    async fn write(&self, proposal: SharedProposal) -> Written {
         let begin = Instant::now();
         loop {
-            match raft.client_write(proposal.clone()).await {
+            match self.inner.proposals.write(proposal.clone()).await {
                 Err(RaftError::APIError(ClientWriteError::ForwardToLeader(forward)))
                     if forward.reason == ForwardReason::LeaseExpired && begin.elapsed() < LEASE_PATIENCE =>
                 {
                     tokio::time::sleep(Duration::from_millis(self.inner.config.heartbeat_interval)).await;
                 }
-                other => return other.map(|answer| answer.data),
+                other => return other,
             }
         }
     }
@@ -415,7 +407,7 @@ impl Node {
 
     /// Proposals without an answer yet.
     pub fn proposals_in_flight(&self) -> usize {
-        PROPOSALS_MAX.saturating_sub(self.inner.proposals.available_permits())
+        self.inner.proposals.in_flight()
     }
 
     /// Bytes left on the data folder's file system; none when it cannot be asked.
@@ -472,6 +464,9 @@ impl Node {
             .metrics(|now| now.current_term >= term, "the term it had")
             .await
             .context("consensus does not start")?;
+        if let Some(queue) = crate::lock(&self.inner.queue).take() {
+            tokio::spawn(queue.propose(raft.clone()));
+        }
         tokio::spawn(follow(self.clone(), raft.metrics()));
         tokio::spawn(keep_log_bound(self.clone(), raft.clone()));
         tokio::spawn(look_after(self.clone()));

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use minder_model::CommandVersion;
 use minder_proto::v1;
 
-use super::node::{Node, PROPOSALS_MAX};
+use super::{node::Node, proposals::PROPOSALS_MAX};
 
 impl Node {
     /// How this manager stands, for people.
