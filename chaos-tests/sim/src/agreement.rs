@@ -131,6 +131,7 @@ impl World {
         manager.round = false;
         manager.known = manager.known.max(decided);
         manager.leader = Some((term, leader));
+        self.give_up_registrations(leader);
         self.begin_round(leader);
         self.after(0, Event::LeaderBeat { manager: leader, term });
     }
@@ -182,7 +183,8 @@ impl World {
             }
         }
         let upto = self.agreement.log.len();
-        let wait = self.latency();
+        // A leader is no quicker to apply than others: they may show what it has not applied yet.
+        let wait = self.latency() + self.lag();
         self.after(wait, Event::Learn { manager, upto });
         for other in (0..self.managers.len()).filter(|other| *other != manager) {
             self.speak_to(manager, other, term, upto);
@@ -231,5 +233,11 @@ impl World {
         let epoch = self.managers[manager].epoch;
         let lag = if self.options.faults.lag && self.faulty { self.chance.of(0..3_000) } else { 0 };
         self.after(lag, Event::CatchUp { manager, epoch, upto });
+    }
+
+    /// How much later than it might a leader applies what was decided.
+    fn lag(&mut self) -> u64 {
+        let lags = self.options.faults.lag && self.faulty && self.chance.percent(20);
+        if lags { self.chance.of(0..1_500) } else { 0 }
     }
 }

@@ -182,6 +182,18 @@ impl World {
         self.propose(manager, proposal, Waiter::Register(connection));
     }
 
+    /// Nobody can say what became of what was proposed in an earlier term: whoever waits to be registered begins again.
+    pub fn give_up_registrations(&mut self, manager: usize) {
+        let mut waiting = Vec::new();
+        for (connection, attendance) in &mut self.managers[manager].attendances {
+            if attendance.registering.take().is_some() {
+                attendance.held.clear();
+                waiting.push(*connection);
+            }
+        }
+        waiting.into_iter().for_each(|connection| self.refuse(manager, connection, "it cannot be registered"));
+    }
+
     /// The host of a stream is in the table now.
     pub fn registered(&mut self, connection: u64) {
         let Some((manager, attendance)) = self.attendance(connection) else { return };

@@ -39,6 +39,7 @@ impl World {
             "power_cuts" => self.fault_power_cut(),
             "program_kills" => self.fault_program_kill(),
             "clock_steps" => self.fault_clock_step(),
+            "transfers" => self.fault_transfer(),
             _ => false,
         }
     }
@@ -218,6 +219,23 @@ impl World {
             self.hosts[host].skew_ms = step;
         }
         true
+    }
+
+    /// Leadership goes on to others, a few times in a row.
+    fn fault_transfer(&mut self) -> bool {
+        let times = 1 + self.chance.of(0..8);
+        let every = self.chance.of(100..500);
+        (0..times).for_each(|time| self.after(time * every, Event::HandOver));
+        true
+    }
+
+    /// Nobody waits for silence first, so the old leader's sessions are still open when the new one's begin.
+    pub fn hand_over(&mut self) {
+        let works =
+            self.agreement.leader.is_some_and(|leader| self.managers[leader].ready && self.has_majority(leader));
+        if works && self.faulty {
+            self.elect();
+        }
     }
 
     /// Nothing goes wrong any more; pauses run out.

@@ -76,6 +76,8 @@ pub enum Message {
     RunSpecs(Vec<Vec<u8>>),
     /// Somebody on the machine says so.
     Local(InstanceKey, LocalOrder),
+    /// Somebody on the machine asks what runs there.
+    Ask,
 }
 
 /// What others see of the host.
@@ -114,7 +116,7 @@ pub struct Slave {
     pub news_at: u64,
     /// It has not spoken to anybody yet.
     beginning: bool,
-    wakes: BTreeMap<u64, BTreeSet<InstanceKey>>,
+    pub(crate) wakes: BTreeMap<u64, BTreeSet<InstanceKey>>,
     inbox: Vec<Message>,
     news: Vec<(Leaf, What)>,
     next_turn: Option<u64>,
@@ -281,9 +283,9 @@ impl World {
                 let other = slave.ledger.cluster.as_ref().is_some_and(|own| *own != cluster);
                 let mut taken =
                     if other { Err("other cluster") } else { slave.ledger.change(delta.clone()).map_err(why) };
-                if fence_ignored && taken == Err("older") && delta.base.is_none() {
-                    slave.ledger.assignment.revision = Revision::ZERO;
-                    taken = slave.ledger.change(delta).map_err(why);
+                if fence_ignored && taken == Err("older") {
+                    slave.ledger.change_unchecked(delta);
+                    taken = Ok(());
                 }
                 match taken {
                     Ok(()) => {
@@ -293,12 +295,12 @@ impl World {
                     }
                     Err(why) => self.refuse_assignment(host, connection, why),
                 }
+                self.wait_for_host(host, connection, false);
             }
+            Message::Ask => self.assign_before_local(host, turn),
             Message::RunSpecs(run_specs) => run_specs.iter().for_each(|bytes| slave.ledger.add_run_spec(bytes)),
             Message::Local(key, order) => {
-                if self.planted != Some(Planted::LocalBeforeAssigned) {
-                    self.assign_all(host, turn);
-                }
+                self.assign_before_local(host, turn);
                 let Some(slave) = &self.hosts[host].slave else { return };
                 let taken = slave.units.get(&key).is_some_and(|unit| unit.supervisor.local_refusal(order).is_none());
                 if taken {
@@ -306,6 +308,13 @@ impl World {
                     self.take_local(host, key, order, turn);
                 }
             }
+        }
+    }
+
+    /// What managers said before it in this turn comes before it.
+    fn assign_before_local(&mut self, host: usize, turn: &mut Syncing) {
+        if self.planted != Some(Planted::LocalBeforeAssigned) {
+            self.assign_all(host, turn);
         }
     }
 

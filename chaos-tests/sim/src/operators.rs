@@ -26,6 +26,8 @@ pub struct Operator {
     pub calls: u64,
     /// What it read last.
     pub page: Page,
+    /// What it is about to ask in haste, the next one last.
+    pub in_haste: Vec<Ask>,
 }
 
 /// A call.
@@ -93,7 +95,8 @@ impl World {
         if self.operators[operator].call.is_some() || !self.operating {
             return;
         }
-        let what = if self.chance.percent(25) {
+        let reads = self.operators[operator].in_haste.is_empty() && self.chance.percent(25);
+        let what = if reads {
             Asked::Read
         } else {
             let (ask, expected) = self.next_ask(operator);
@@ -111,6 +114,15 @@ impl World {
             return;
         }
         let host = self.chance.below(self.hosts.len());
+        if self.options.work.onlookers && (!self.options.work.local_orders || self.chance.percent(50)) {
+            return (0..self.hosts.len()).for_each(|host| self.begin_asking_locally(host));
+        }
+        if self.options.work.local_orders {
+            self.order_locally(host);
+        }
+    }
+
+    fn order_locally(&mut self, host: usize) {
         let Some(slave) = &self.hosts[host].slave else { return };
         let keys: Vec<InstanceKey> = slave.units.keys().cloned().collect();
         if keys.is_empty() {
@@ -120,6 +132,21 @@ impl World {
         let order = *self.chance.pick(&[LocalOrder::Stop, LocalOrder::Stop, LocalOrder::Start, LocalOrder::Restart]);
         say!(self, Node::Host(host), "somebody says {order:?} to {key}");
         self.tell_host(host, Message::Local(key, order));
+    }
+
+    /// Somebody asks a machine again and again, for a while, as with `watch`.
+    fn begin_asking_locally(&mut self, host: usize) {
+        let every = *self.chance.pick(&[20, 100]);
+        say!(self, Node::Host(host), "somebody asks every {every} ms what runs here");
+        (0..150).for_each(|time| self.after(time * every, Event::AskLocally { host }));
+    }
+
+    /// Now and then whoever asks says something as well.
+    pub fn ask_locally(&mut self, host: usize) {
+        if self.faulty && self.options.work.local_orders && self.chance.percent(4) {
+            self.order_locally(host);
+        }
+        self.tell_host(host, Message::Ask);
     }
 
     /// What was stopped on machines is started there again.
@@ -280,7 +307,8 @@ impl World {
         if let Answer::Read(_, page) = answer {
             self.operators[operator].page = *page;
         }
-        let wait = self.chance.of(1..self.options.call_every_ms * 2);
+        let in_haste = !self.operators[operator].in_haste.is_empty();
+        let wait = self.chance.of(1..if in_haste { 80 } else { self.options.call_every_ms * 2 });
         self.after(wait, Event::Operate { operator });
     }
 

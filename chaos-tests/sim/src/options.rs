@@ -41,7 +41,7 @@ classes! {
         slow_links: 35,
         /// Calls of operators, or the answers to them, get lost.
         lost_calls: 50,
-        /// Followers apply late.
+        /// Managers apply late, followers more often than the leader.
         lag: 40,
         /// Followers that lag get a snapshot.
         snapshots: 50,
@@ -58,9 +58,11 @@ classes! {
         /// A program is killed by somebody.
         program_kills: 50,
         /// Syncs take up to two seconds.
-        slow_disks: 35,
+        slow_disks: 45,
         /// Wall clocks are set.
         clock_steps: 30,
+        /// The leader hands over to another manager.
+        transfers: 50,
     }
 }
 
@@ -97,6 +99,10 @@ classes! {
         local_orders: 30,
         /// Hosts are removed.
         host_removals: 25,
+        /// Processes are deleted and written again at once.
+        flaps: 50,
+        /// Somebody on a machine asks again and again what runs there.
+        onlookers: 50,
     }
 }
 

@@ -67,7 +67,7 @@ planted! {
     OldObservations = "old-observations",
     /// A slave takes an assignment under any heartbeat.
     NonceIgnored = "nonce-ignored",
-    /// A slave takes an older revision.
+    /// A slave takes an older revision, whatever it is a change of.
     FenceIgnored = "fence-ignored",
     /// A slave that hears of a leader gives up the session that it has asked for in a later term.
     LaterSessionDropped = "later-session-dropped",
@@ -105,7 +105,7 @@ planted! {
     LocalBeforeAssigned = "local-before-assigned",
     /// A local stop is not kept.
     LocalStopLost = "local-stop-lost",
-    /// Wake-ups are lost with a restart of the slave.
+    /// What was due before a restart of the slave is planned by nobody after it.
     WakeLost = "wake-lost",
 }
 

@@ -28,6 +28,9 @@ pub struct Stream {
     pub connection: u64,
     /// While that manager leads.
     pub session: Option<Session>,
+    /// The host task has an assignment of it and has not answered yet: whatever comes after that waits, and so do its
+    /// heartbeats and the news that somebody else leads.
+    pub waits: bool,
 }
 
 /// The session with a leader.
@@ -61,7 +64,7 @@ impl World {
         let connection = self.network.open(manager, host);
         self.managers[manager].attendances.insert(connection, Attendance::default());
         if let Some(slave) = self.slave_mut(host, epoch) {
-            slave.streams.insert(manager, Stream { connection, session: None });
+            slave.streams.insert(manager, Stream { connection, ..Stream::default() });
         }
         say!(self, Node::Host(host), "stream {connection} to manager {manager}");
         self.tell_role(manager, connection);
@@ -109,6 +112,7 @@ impl World {
                 let fresh = nonce > 0 && nonce <= session.nonce && session.nonce - nonce <= 1;
                 if fresh || any_nonce {
                     self.judge_fresh(host, connection, delta.revision.0);
+                    self.wait_for_host(host, connection, true);
                     self.tell_host(host, HostMessage::Assign(connection, cluster, *delta, run_specs));
                 } else {
                     self.refuse_assignment(host, connection, "stale nonce");
@@ -171,7 +175,19 @@ impl World {
         say!(self, Node::Host(host), "session with manager {manager} on stream {connection}");
         self.believe(host, manager);
         self.beat(host, connection);
-        self.report(host, true);
+        self.report(host, connection, true);
+    }
+
+    /// Whether a stream waits for the host task.
+    pub fn stream_waits(&self, host: usize, connection: u64) -> bool {
+        let streams = self.hosts[host].slave.iter().flat_map(|slave| slave.streams.values());
+        streams.filter(|stream| stream.connection == connection).any(|stream| stream.waits)
+    }
+
+    /// A stream begins to wait for the host task, or has its answer.
+    pub fn wait_for_host(&mut self, host: usize, connection: u64, waits: bool) {
+        let streams = self.hosts[host].slave.iter_mut().flat_map(|slave| slave.streams.values_mut());
+        streams.filter(|stream| stream.connection == connection).for_each(|stream| stream.waits = waits);
     }
 
     /// What a leader says of terms counts.
@@ -191,14 +207,38 @@ impl World {
             return;
         }
         slave.leader = (term, Some(manager));
-        for (_, stream) in slave.streams.iter_mut().filter(|(other, _)| **other != manager) {
+        if any_term {
+            let others = slave.streams.iter_mut().filter(|(other, _)| **other != manager);
+            others.for_each(|(_, stream)| stream.session = None);
+        }
+        let epoch = slave.epoch;
+        self.end_earlier_sessions(host, epoch);
+    }
+
+    /// Every stream hears by itself that somebody else leads: one that waits for the host task does later, and may take
+    /// one more message before.
+    pub fn end_earlier_sessions(&mut self, host: usize, epoch: u64) {
+        let Some(slave) = self.slave_mut(host, epoch) else { return };
+        let (term, leader) = slave.leader;
+        let mut later = false;
+        for (_, stream) in slave.streams.iter_mut().filter(|(other, _)| Some(**other) != leader) {
             // One that has been asked for in a later term is not overtaken by this one.
-            stream.session = stream.session.take().filter(|other| other.term > term && !any_term);
+            let is_over = stream.session.as_ref().is_some_and(|session| session.term <= term);
+            later |= is_over && stream.waits;
+            stream.session.take_if(|_| is_over && !stream.waits);
+        }
+        if later {
+            let wait = self.chance.of(1..10);
+            self.after(wait, Event::LeaderHeard { host, epoch });
         }
     }
 
     /// The heartbeat after this one is due, if its session still is the one.
     pub fn beat_again(&mut self, host: usize, connection: u64, nonce: u64) {
+        if self.stream_waits(host, connection) {
+            let (epoch, wait) = (self.hosts[host].epoch, self.chance.of(1..10));
+            return self.after(wait, Event::Beat { host, epoch, connection, nonce });
+        }
         let sent_at = self.now - HEARTBEAT_MS;
         let still = |session: &mut Session| session.nonce == nonce && session.sent_at.get(&nonce) <= Some(&sent_at);
         if self.session_of(host, connection).is_some_and(still) {
@@ -237,16 +277,20 @@ impl World {
         session.sent_at.get(&nonce).copied()
     }
 
+    /// Tells whoever has a session what has changed.
+    pub fn report_all(&mut self, host: usize) {
+        let streams = self.hosts[host].slave.iter().flat_map(|slave| slave.streams.values());
+        let connections: Vec<u64> = streams.map(|stream| stream.connection).collect();
+        connections.into_iter().for_each(|connection| self.report(host, connection, false));
+    }
+
     /// Tells the leader what has changed, or everything, and what is missing.
-    pub fn report(&mut self, host: usize, full: bool) {
+    fn report(&mut self, host: usize, connection: u64, full: bool) {
         let gone_left_out = self.planted == Some(Planted::GoneNotReported);
-        let Some(slave) = &mut self.hosts[host].slave else { return };
+        let Some(slave) = &self.hosts[host].slave else { return };
         let view = slave.view.clone();
-        let in_session =
-            |stream: &&mut Stream| stream.session.as_ref().is_some_and(|session| session.cluster.is_some());
-        let Some(stream) = slave.streams.values_mut().find(in_session) else { return };
-        let connection = stream.connection;
-        let Some(session) = &mut stream.session else { return };
+        let welcomed = |session: &&mut Session| session.cluster.is_some();
+        let Some(session) = self.session_of(host, connection).filter(welcomed) else { return };
         let report = difference(session, &view.statuses, (view.revision, view.digest), full, gone_left_out);
         session.reported = view.statuses;
         session.reported_position = (view.revision, view.digest);

@@ -46,10 +46,12 @@ impl World {
         let mut turn = Syncing::default();
         self.note_all(host);
         self.assign_all(host, &mut turn);
-        self.finish_turn(host, turn);
-        if self.planted != Some(Planted::WakeLost) {
-            self.need_turn(host, self.now);
+        if self.planted == Some(Planted::WakeLost)
+            && let Some(slave) = &mut self.hosts[host].slave
+        {
+            slave.wakes.clear();
         }
+        self.finish_turn(host, turn);
     }
 
     /// A bundle whose end is in the ledger was left by a crash. One that the ledger knows nothing of, or takes for ended

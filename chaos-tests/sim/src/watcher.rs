@@ -117,8 +117,9 @@ impl World {
                 "watcher {watcher} follows the table at revision {}: it has {:?}, the log says {expected:?}",
                 known.after, known.page
             );
-            self.fail(1, what);
+            return self.fail(1, what);
         }
+        self.oracles.acknowledged.told(known.after.0);
     }
 }
 

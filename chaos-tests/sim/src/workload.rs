@@ -9,6 +9,12 @@ impl World {
     /// The next write of an operator, and the revision that it expects.
     pub fn next_ask(&mut self, operator: usize) -> (Ask, Option<u64>) {
         let work = self.options.work;
+        if work.flaps && self.operators[operator].in_haste.is_empty() && self.chance.percent(30) {
+            self.operators[operator].in_haste = self.some_flapping();
+        }
+        if let Some(ask) = self.operators[operator].in_haste.pop() {
+            return (ask, None);
+        }
         let ask = match self.chance.of(0..100) {
             0..45 => self.some_apply(),
             45..52 => Ask::Delete(vec![self.some_process()]),
@@ -31,6 +37,15 @@ impl World {
             page.0.get(&process).map_or(0, |(_, revision, _)| *revision)
         });
         (ask, seen.filter(|_| expects))
+    }
+
+    /// As of a script that replaces a process by deleting it and writing it anew, a few times over.
+    fn some_flapping(&mut self) -> Vec<Ask> {
+        let process = self.some_process();
+        let Some(known) = self.oracles.model.processes().get(&process) else { return Vec::new() };
+        let apply = Ask::Apply(vec![known.plan.clone()]);
+        let times = 1 + self.chance.below(8);
+        (0..times).flat_map(|_| [apply.clone(), Ask::Delete(vec![process])]).collect()
     }
 
     fn some_process(&mut self) -> usize {

@@ -55,6 +55,7 @@ pub enum Event {
     SwitchOn { host: usize },
     Dial { host: usize, epoch: u64, manager: usize },
     Beat { host: usize, epoch: u64, connection: u64, nonce: u64 },
+    LeaderHeard { host: usize, epoch: u64 },
     Turn { host: usize, epoch: u64 },
     Synced { host: usize, epoch: u64 },
     ReportDue { host: usize, epoch: u64 },
@@ -72,6 +73,8 @@ pub enum Event {
     ReadServed { manager: usize, epoch: u64, index: usize, operator: usize, call: u64, attempt: u32, over: usize },
     Watch { watcher: usize },
     SpeakLocally,
+    AskLocally { host: usize },
+    HandOver,
     Fault,
     HealLinks,
     Look,
@@ -167,7 +170,7 @@ impl World {
         }
         self.after(self.options.fault_every_ms, Event::Fault);
         self.after(1_000, Event::Look);
-        if self.options.work.local_orders {
+        if self.options.work.local_orders || self.options.work.onlookers {
             self.after(5_000, Event::SpeakLocally);
         }
     }
@@ -230,6 +233,7 @@ impl World {
             }
             Event::Dial { host, .. }
             | Event::Beat { host, .. }
+            | Event::LeaderHeard { host, .. }
             | Event::Turn { host, .. }
             | Event::Synced { host, .. }
             | Event::ReportDue { host, .. }
@@ -250,6 +254,8 @@ impl World {
             | Event::ReadDecided { .. }
             | Event::Watch { .. }
             | Event::SpeakLocally
+            | Event::AskLocally { .. }
+            | Event::HandOver
             | Event::Fault
             | Event::HealLinks
             | Event::Look => None,
@@ -295,6 +301,9 @@ impl World {
             Event::HealLinks => (35, 0, 0),
             Event::Look => (36, 0, 0),
             Event::SpeakLocally => (37, 0, 0),
+            Event::AskLocally { host } => (38, host as u64, 0),
+            Event::HandOver => (40, 0, 0),
+            Event::LeaderHeard { host, epoch } => (39, host as u64, epoch),
         };
         self.trace.note(&[self.now, kind, one, two]);
     }
@@ -338,6 +347,7 @@ impl World {
                 self.beat_again(host, connection, nonce);
             }
             Event::Beat { .. } => {}
+            Event::LeaderHeard { host, epoch } => self.end_earlier_sessions(host, epoch),
             Event::Turn { host, epoch } => self.turn(host, epoch),
             Event::Synced { host, epoch } => self.synced(host, epoch),
             Event::ReportDue { host, epoch } => self.report_due(host, epoch),
@@ -365,7 +375,9 @@ impl World {
             }
             Event::Watch { watcher } => self.watch(watcher),
             Event::SpeakLocally => self.speak_locally(),
+            Event::AskLocally { host } => self.ask_locally(host),
             Event::Fault => self.fault(),
+            Event::HandOver => self.hand_over(),
             Event::HealLinks => self.network.heal(),
             Event::Look => {
                 self.look();
@@ -428,6 +440,10 @@ impl World {
         let blocked = !self.network.reaches(from, to);
         if blocked && now < at + STREAM_GIVEN_UP_MS {
             return self.after(100, Event::Deliver { connection, way });
+        }
+        if way == Way::Down && self.stream_waits(host, connection) {
+            let wait = self.chance.of(1..10);
+            return self.after(wait, Event::Deliver { connection, way });
         }
         let Some(known) = self.network.connections.get_mut(&connection) else { return };
         let queue = known.queue(way);

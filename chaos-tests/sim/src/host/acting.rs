@@ -160,6 +160,6 @@ impl World {
     pub fn report_due(&mut self, host: usize, epoch: u64) {
         let Some(slave) = self.slave_mut(host, epoch) else { return };
         slave.report_due = false;
-        self.report(host, false);
+        self.report_all(host);
     }
 }

@@ -26,6 +26,11 @@ impl Acknowledged {
     pub fn floor(&self) -> u64 {
         self.floor
     }
+
+    /// Somebody was told this revision: by an answer, or by a watch at whichever manager.
+    pub fn told(&mut self, revision: u64) {
+        self.floor = self.floor.max(revision);
+    }
 }
 
 /// The number of a request by its id.
@@ -77,7 +82,7 @@ impl World {
             }
             (Answer::Written(_) | Answer::Read(..) | Answer::Unavailable, Asked::Write(_) | Asked::Read) => return,
         };
-        self.oracles.acknowledged.floor = self.oracles.acknowledged.floor.max(revision);
+        self.oracles.acknowledged.told(revision);
     }
 
     fn judge_acknowledged(&mut self, request: u64, revision: u64, told: &Said) {

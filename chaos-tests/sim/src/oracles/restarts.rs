@@ -1,9 +1,9 @@
-//! Promise 7: restarts follow the policy, never more than the limit allows, never sooner than the delay. That none is
-//! forgotten shows when the world must converge.
+//! Promise 7: restarts follow the policy, never more than the limit allows, never sooner than the delay, and none is
+//! forgotten. The last is judged while things go wrong: at the end an operator's retry helps whatever was forgotten.
 
 use std::collections::BTreeMap;
 
-use minder_model::InstanceKey;
+use minder_model::{InstanceKey, Phase};
 
 use super::Intent;
 use crate::{
@@ -18,6 +18,12 @@ const DELAY_MS_MIN: u64 = 240;
 /// The policy that tries again slowly beyond its limit, and how often within its window.
 const SLOW: (usize, usize) = (0, 4);
 
+/// The longest wait before a restart that any policy here allows, before one of the slow tries, and what a slave may be
+/// late by: two slow syncs.
+const DELAY_MS_MAX: u64 = 3_600;
+const SLOW_DELAY_MS_MAX: u64 = 12_000;
+const LATE_MS_MAX: u64 = 4_000;
+
 /// When, why and as which start a program began.
 type Start = (u64, Intent, Leaf);
 
@@ -26,8 +32,19 @@ type Start = (u64, Intent, Leaf);
 pub struct Restarts {
     starts: BTreeMap<(usize, InstanceKey), Vec<Start>>,
     local_words: BTreeMap<(usize, InstanceKey), u64>,
+    waits: BTreeMap<(usize, InstanceKey), Wait>,
     /// Restarts by policy that were judged.
     pub judged: u64,
+}
+
+/// An instance waits for its next start.
+#[derive(Debug)]
+struct Wait {
+    since: u64,
+    phase: Phase,
+    incarnation: u64,
+    /// Of its slave: with the next one it may wait once more.
+    epoch: u64,
 }
 
 impl Restarts {
@@ -76,6 +93,39 @@ impl World {
             self.judge_delay(host, leaf, &before);
         }
         self.judge_limit(host, leaf, intent, &times[1..]);
+    }
+
+    /// Once a second: whoever waits for its next start does not wait for ever.
+    pub(super) fn judge_waits(&mut self, host: usize) {
+        let late_ms = LATE_MS_MAX + self.slept_lately(host);
+        let Some(slave) = &self.hosts[host].slave else { return };
+        let waits = &mut self.oracles.restarts.waits;
+        let mut wrong = None;
+        for (key, status) in &slave.view.statuses {
+            let at = (host, key.clone());
+            let delay_ms = match status.phase {
+                // What it lacks it waits for as well.
+                _ if !slave.view.missing.is_empty() => None,
+                Phase::Backoff => Some(DELAY_MS_MAX),
+                Phase::Fatal if status.next_start_ms > 0 => Some(SLOW_DELAY_MS_MAX),
+                _ => None,
+            };
+            let Some(delay_ms) = delay_ms else {
+                waits.remove(&at);
+                continue;
+            };
+            let (phase, incarnation, epoch) = (status.phase, status.incarnation.0, slave.epoch);
+            let wait = Wait { since: self.now, phase, incarnation, epoch };
+            let known = waits.entry(at).or_insert(wait);
+            if (known.phase, known.incarnation, known.epoch) != (phase, incarnation, epoch) {
+                *known = Wait { since: self.now, phase, incarnation, epoch };
+            }
+            let ms = self.now - known.since;
+            if ms > delay_ms + late_ms {
+                wrong = Some(format!("{key} on host {host} is shown as {phase} for {ms} ms and is not started again"));
+            }
+        }
+        wrong.into_iter().for_each(|what| self.fail(7, what));
     }
 
     fn judge_delay(&mut self, host: usize, leaf: &Leaf, before: &Leaf) {

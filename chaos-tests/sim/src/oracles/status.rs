@@ -70,7 +70,7 @@ impl World {
         wrong.into_iter().for_each(|what| self.fail(9, what));
     }
 
-    /// Once a second: what slaves show as running runs.
+    /// Once a second: what slaves show as running runs, and what is to run again begins.
     pub fn look(&mut self) {
         for host in 0..self.hosts.len() {
             let Some(slave) = self.hosts[host].slave.as_ref().filter(|slave| slave.paused_until <= self.now) else {
@@ -82,11 +82,12 @@ impl World {
                     .then(|| format!("{key} on host {host} is shown as {} and is gone for {gone_ms} ms", status.phase))
             });
             lies.into_iter().for_each(|what| self.fail(9, what));
+            self.judge_waits(host);
         }
     }
 
     /// A slave that was paused has that much to catch up with.
-    fn slept_lately(&self, host: usize) -> u64 {
+    pub(super) fn slept_lately(&self, host: usize) -> u64 {
         let until = self.hosts[host].slave.as_ref().map_or(0, |slave| slave.paused_until);
         if until > 0 && self.now < until + 4_000 { 8_000 } else { 0 }
     }
