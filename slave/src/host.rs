@@ -1,6 +1,7 @@
 //! The host: one task that owns the ledger and every supervisor. Each turn takes what has come in, steps the machines,
 //! makes everything they changed durable in one sync, and only then carries out what they ask for.
 
+mod clearing;
 mod effects;
 mod end;
 mod hooks;
@@ -30,6 +31,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 pub use self::local::{Listed, Local};
 use self::{
+    clearing::Clearing,
     effects::Start,
     end::{ended, failed},
     turns::Turns,
@@ -56,9 +58,6 @@ const INBOX: usize = 1_024;
 const TURN_MAX: usize = 512;
 /// Requests that wait for one shim: it takes them within microseconds.
 const REQUESTS: usize = 16;
-
-/// Nobody waits for an end to be cleared away, and somebody may for the start that follows it: that goes first.
-const CLEAR_DELAY: Duration = Duration::from_millis(100);
 
 /// What comes to the host.
 pub enum Message {
@@ -127,6 +126,7 @@ pub struct Host {
     units: BTreeMap<InstanceKey, Unit>,
     wakes: BTreeMap<u64, BTreeSet<InstanceKey>>,
     turns: Turns,
+    clearing: Clearing,
     inbox: mpsc::Receiver<Message>,
     news: mpsc::Receiver<News>,
     news_sender: mpsc::Sender<News>,
@@ -202,6 +202,7 @@ impl Host {
             units: BTreeMap::new(),
             wakes: BTreeMap::new(),
             turns: Turns::new(),
+            clearing: Clearing::default(),
             inbox,
             news,
             news_sender,
@@ -317,7 +318,9 @@ impl Host {
             self.ledger.items().filter(news).map(|(key, item)| (key.clone(), *item)).collect();
         for (key, item) in wanted {
             if !self.units.contains_key(&key) {
-                let supervisor = Supervisor::new(Record::new(key.clone(), now().wall_ms)).taking_turns();
+                let incarnation = self.clearing.latest(&key);
+                let record = Record { incarnation, ..Record::new(key.clone(), now().wall_ms) };
+                let supervisor = Supervisor::new(record).taking_turns();
                 self.units.insert(key.clone(), Unit::new(supervisor, None, false));
             }
             let run_spec = self.ledger.run_spec(&item.spec).cloned();
@@ -390,32 +393,6 @@ impl Host {
         }
     }
 
-    /// After the sync the shim may go and its bundle with it.
-    fn release(&mut self, key: &InstanceKey, incarnation: Incarnation) {
-        let unit = self.units.get_mut(key);
-        let requests = unit.and_then(|unit| {
-            unit.asked.clear();
-            (unit.post_start, unit.pre_stop, unit.reload) = (None, None, None);
-            unit.requests.take()
-        });
-        let bundle = self.folders.bundle(key, incarnation);
-        let leaf = self.cgroups.leaf(key, incarnation);
-        let cgroups = self.cgroups.clone();
-        let clear = async move {
-            tokio::time::sleep(CLEAR_DELAY).await;
-            if let Some(requests) = requests {
-                // A full or closed queue belongs to a shim that is gone.
-                let _ = requests.try_send(Request::Release);
-            }
-            fail_point!("end-recorded");
-            bundle.remove();
-            fail_point!("bundle-removed");
-            cgroups.remove(&leaf);
-        };
-        // A spawn that the same step asked for has not happened yet, so `requests` is the old incarnation's.
-        self.after_sync.push(Box::new(move || drop(tokio::spawn(clear))));
-    }
-
     fn run_spec_of(&self, key: &InstanceKey) -> Option<RunSpec> {
         let live = self.units.get(key)?.supervisor.record().live?;
         self.ledger.run_spec(&live.spec).cloned()
@@ -474,6 +451,7 @@ impl Host {
     /// One sync for everything, then everything that waited for it. Meanwhile what is to start gets ready: whoever comes
     /// after this slave knows of it already, and its shim starts nothing before it is let go.
     fn finish_turn(&mut self, mut owed: Owed) -> io::Result<()> {
+        self.keep_what_came_back(&mut owed);
         self.keep_order(&mut owed);
         self.give_turns(&mut owed);
         self.ledger.hand_over()?;

@@ -196,3 +196,37 @@ async fn deleted_and_wanted_again_while_it_is_still_stopping() {
     let again = stage.phase("app", v1::Phase::Running).await;
     assert!(again.incarnation == 2 && again.exits[0].killed_after_grace);
 }
+
+/// It began with the number of the one before, whose bundle and cgroup, its own by then, were being cleared away: its first
+/// start failed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn deleted_and_written_again_at_once_it_starts_at_once() {
+    let mut stage = Stage::set().await;
+    stage.open(1).await;
+    let app = spec("app", "/bin/sleep", &["1000"]).resolve(&host());
+    stage.start(&[&app]).await;
+    stage.phase("app", v1::Phase::Running).await;
+    stage
+        .want(&[], |assignment| {
+            assignment.items.remove(&InstanceKey::parse("app").unwrap());
+        })
+        .await;
+    stage.until("it is gone", |stage| stage.seen.is_empty().then_some(())).await;
+    stage.start(&[&app]).await;
+    let again = stage.phase("app", v1::Phase::Running).await;
+    assert_eq!((again.restarts, again.exits.len()), (0, 0), "the first start was a good one: {again:?}");
+    // The end of this one comes later, and is cleared away after that of the first.
+    let mut other = spec("other", "/bin/true", &[]);
+    other.restart.policy = RestartPolicy::Never;
+    stage.start(&[&other.resolve(&host())]).await;
+    let ended = stage.phase("other", v1::Phase::Exited).await;
+    let bundle = stage.data().join(format!("run/other:1/{}", ended.incarnation));
+    eventually("what is left of the other is cleared away", || !bundle.exists()).await;
+
+    assert!(stage.data().join(format!("run/app:1/{}", again.incarnation)).exists());
+    stage.kill_slave();
+    stage.start_slave();
+    stage.open(2).await;
+    let taken_over = stage.phase("app", v1::Phase::Running).await;
+    assert_eq!((taken_over.pid, taken_over.incarnation), (again.pid, again.incarnation));
+}

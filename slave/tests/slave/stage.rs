@@ -384,8 +384,9 @@ impl Stage {
         self.held.revision = Revision(before.revision.0 + 1);
         change(&mut self.held);
         let (held, wanted) = (self.held.clone(), self.held.revision.0);
+        // Under the latest heartbeat's, as a manager does.
+        let mut nonce = if self.nonce > 0 { self.nonce } else { self.fresh_nonce().await };
         loop {
-            let nonce = self.fresh_nonce().await;
             self.assign(nonce, &held, Some(&before).filter(|base| base.revision > Revision::ZERO), specs).await;
             let taken = self
                 .hear(|message| match message {
@@ -401,6 +402,7 @@ impl Stage {
             if taken {
                 return Revision(wanted);
             }
+            nonce = self.fresh_nonce().await;
         }
     }
 
