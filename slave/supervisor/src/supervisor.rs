@@ -334,7 +334,10 @@ impl Supervisor {
 
     /// Notes that it is stopped as wanted. `true` when that is news.
     fn stay_stopped(&mut self, item: Item, now: Now) -> bool {
-        let before = (self.record.outcome, self.record.restart_at, self.record.retry_at, self.record.spec);
+        // The generation may be another one of the same spec, which has changed and changed back.
+        let noted =
+            |record: &Record| (record.outcome, record.restart_at, record.retry_at, record.spec, record.generation);
+        let before = noted(&self.record);
         if self.record.outcome != Outcome::Stopped {
             self.record.outcome = Outcome::Stopped;
             self.record.cause = Cause::Operator;
@@ -345,7 +348,7 @@ impl Supervisor {
         self.record.spec = item.spec;
         self.record.generation = item.generation;
         self.fact = Fact::Down { due_mono_ms: None };
-        before != (self.record.outcome, self.record.restart_at, self.record.retry_at, self.record.spec)
+        before != noted(&self.record)
     }
 
     fn start(&mut self, item: Item, spec: WishSpec, now: Now) -> Vec<Effect> {

@@ -263,3 +263,16 @@ fn with_its_assignment_a_local_stop_is_over() {
     machine.assign();
     assert_eq!(machine.ends(ExitStatus::Code(0)), (true, false), "wanted anew while it was still ending");
 }
+
+/// Between two assignments that a slave takes the process may have changed and changed back.
+#[test]
+fn a_stopped_one_remembers_the_generation_that_it_has_shown() {
+    let mut machine = Machine::running();
+    machine.local(LocalOrder::Stop);
+    machine.ends(ExitStatus::Code(0));
+    machine.item.generation = Generation(3);
+    assert_eq!(machine.assign(), (false, false));
+    assert_eq!(machine.supervisor.status(machine.now()).generation, Generation(3));
+    machine.slave_restarts();
+    assert_eq!(machine.supervisor.status(machine.now()).generation, Generation(3), "it does not go back");
+}
