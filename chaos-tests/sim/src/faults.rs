@@ -131,8 +131,14 @@ impl World {
     fn fault_slave_pause(&mut self) -> bool {
         let Some(host) = self.some_host_with_slave() else { return false };
         let until = self.now + self.chance.of(200..8_000);
+        let now = self.now;
         let Some(slave) = &mut self.hosts[host].slave else { return false };
-        slave.paused_until = slave.paused_until.max(until);
+        // One pause may go on into the next.
+        let from = slave.paused_until.max(now);
+        if until > from {
+            slave.pauses.push((from, until));
+            slave.paused_until = until;
+        }
         say!(self, Node::Host(host), "its slave is paused");
         true
     }

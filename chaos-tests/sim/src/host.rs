@@ -102,6 +102,8 @@ pub struct Slave {
     pub epoch: u64,
     /// It gets no time until then.
     pub paused_until: u64,
+    /// From when until when it got none so far, for whoever judges.
+    pub pauses: Vec<(u64, u64)>,
     /// What it holds.
     pub ledger: Ledger,
     /// Supervised instances.
@@ -200,6 +202,7 @@ impl World {
         self.hosts[host].slave = Some(Slave {
             epoch,
             paused_until: 0,
+            pauses: Vec::new(),
             ledger,
             units: BTreeMap::new(),
             view: View::default(),

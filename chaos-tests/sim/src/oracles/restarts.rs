@@ -97,7 +97,6 @@ impl World {
 
     /// Once a second: whoever waits for its next start does not wait for ever.
     pub(super) fn judge_waits(&mut self, host: usize) {
-        let late_ms = LATE_MS_MAX + self.slept_lately(host);
         let Some(slave) = &self.hosts[host].slave else { return };
         let waits = &mut self.oracles.restarts.waits;
         let mut wrong = None;
@@ -121,7 +120,8 @@ impl World {
                 *known = Wait { since: self.now, phase, incarnation, epoch };
             }
             let ms = self.now - known.since;
-            if ms > delay_ms + late_ms {
+            let slept_ms = slave.slept(known.since + delay_ms, self.now);
+            if ms > delay_ms + LATE_MS_MAX + slept_ms {
                 wrong = Some(format!("{key} on host {host} is shown as {phase} for {ms} ms and is not started again"));
             }
         }

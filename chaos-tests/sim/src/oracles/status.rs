@@ -5,12 +5,14 @@ use std::collections::BTreeMap;
 use minder_fleet::{Condition, show};
 use minder_model::{InstanceKey, Phase};
 
-use crate::{ask::place_of, planted::Planted, world::World};
+use crate::{ask::place_of, host::Slave, planted::Planted, world::World};
 
 /// What a leader shows of a host that it calls connected was true at most this long ago: the suspect limit, a pause of its
 /// slave, a sync of two seconds and the way.
 const SHOWN_MS_MAX: u64 = 14_000;
-/// What a slave itself shows of a running process.
+/// The longest single pause, which is part of that. They may follow each other without a break.
+const PAUSE_MS_MAX: u64 = 8_000;
+/// What a slave itself shows of a running process: two slow syncs. A pause comes on top of that.
 const SEEN_MS_MAX: u64 = 4_000;
 
 /// Generations as each host showed them last, with the revision it held.
@@ -23,6 +25,14 @@ fn says_dead(phase: Phase) -> bool {
 
 fn says_alive(phase: Phase) -> bool {
     matches!(phase, Phase::Running | Phase::Ready)
+}
+
+impl Slave {
+    /// For how long it has got no time since then: it cannot know better meanwhile.
+    pub(super) fn slept(&self, since: u64, now: u64) -> u64 {
+        let pauses = self.pauses.iter();
+        pauses.map(|(from, until)| now.min(*until).saturating_sub(since.max(*from))).sum()
+    }
 }
 
 impl World {
@@ -78,18 +88,12 @@ impl World {
             };
             let lies = slave.view.statuses.iter().find_map(|(key, status)| {
                 let gone_ms = self.gone_for(host, key).filter(|_| says_alive(status.phase))?;
-                (gone_ms > SEEN_MS_MAX + self.slept_lately(host))
+                (gone_ms > SEEN_MS_MAX + slave.slept(self.now - gone_ms, self.now))
                     .then(|| format!("{key} on host {host} is shown as {} and is gone for {gone_ms} ms", status.phase))
             });
             lies.into_iter().for_each(|what| self.fail(9, what));
             self.judge_waits(host);
         }
-    }
-
-    /// A slave that was paused has that much to catch up with.
-    pub(super) fn slept_lately(&self, host: usize) -> u64 {
-        let until = self.hosts[host].slave.as_ref().map_or(0, |slave| slave.paused_until);
-        if until > 0 && self.now < until + 4_000 { 8_000 } else { 0 }
     }
 
     /// For how long no program of an instance has lived.
@@ -120,7 +124,7 @@ impl World {
         for (name, entry) in &known.fleet.hosts {
             let host = Self::host_number(name);
             let standing = silence.standing(name, self.now);
-            let observed = &entry.observed;
+            let (slave, observed) = (self.hosts[host].slave.as_ref(), &entry.observed);
             let taken = observed.revision >= known.state.assignment_revision(name);
             let registered = known.state.host(name).is_some();
             for (key, item) in known.state.items(name) {
@@ -131,7 +135,9 @@ impl World {
                 }
                 let silent = standing.condition == Condition::Lost && registered;
                 let connected = standing.condition == Condition::Connected && status.is_some();
-                let long = |ms: Option<u64>| ms.is_some_and(|ms| ms > shown_ms_max);
+                let slept = |ms: u64| slave.map_or(0, |slave| slave.slept(self.now - ms, self.now));
+                let shown_ms_max = |ms: u64| shown_ms_max + slept(ms).saturating_sub(PAUSE_MS_MAX);
+                let long = |ms: Option<u64>| ms.is_some_and(|ms| ms > shown_ms_max(ms));
                 let lie = (silent && shown != Phase::Lost)
                     || (connected && says_dead(shown) && long(self.alive_for(host, key)))
                     || (connected && says_alive(shown) && long(self.gone_for(host, key)));
