@@ -123,9 +123,11 @@ async fn seed_again(manager: &Manager, others: &minder_client::Client, id: u64) 
         .await
         .map_err(|why| format!("remove within {CHANGED_WITHIN:?}: {why}"))?;
     manager.start().map_err(|not_ready| format!("start: {not_ready:?}"))?;
-    until_done(|| async { others.add_manager(manager.peer_address.clone(), String::new(), |_| ()).await.map(drop) })
-        .await
-        .map_err(|why| format!("add within {CHANGED_WITHIN:?}: {why}"))?;
+    let add = || async {
+        manager.back_when_emptied();
+        others.add_manager(manager.peer_address.clone(), String::new(), |_| ()).await.map(drop)
+    };
+    until_done(add).await.map_err(|why| format!("add within {CHANGED_WITHIN:?}: {why}"))?;
     // Kept for whoever wants to know; here nobody does, and the disk is small.
     for entry in fs::read_dir(&manager.data).into_iter().flatten().flatten() {
         if entry.file_name().to_string_lossy().starts_with("quarantine-") {

@@ -153,10 +153,17 @@ impl Manager {
         self.clock.set(seconds);
     }
 
-    /// Starts one that stands by again, as its machine would, when somebody who did not know yet that it was removed has
-    /// called it by the id it had: with an empty folder it ends then.
+    /// Starts one that stands by again.
     pub(super) fn stand_by(&self) {
-        if !self.is_member() && self.program().ended() == Some(EMPTIED) {
+        if !self.is_member() {
+            self.back_when_emptied();
+        }
+    }
+
+    /// Starts it again, as its machine would, when somebody who did not know yet that it was removed has called it by the id it
+    /// had: with an empty folder it ends then.
+    pub(crate) fn back_when_emptied(&self) {
+        if self.program().ended() == Some(EMPTIED) {
             // What is wrong with it then is found with everybody's complaints.
             let _ = self.start();
         }

@@ -22,7 +22,9 @@ pub fn spec(world: &World, name: &str, kind: &str, hosts: &[&str]) -> Spec {
     spec.args = vec![kind.into(), world.accounts().to_str().unwrap().into(), "7".into()];
     spec.hosts = hosts.iter().map(|host| HostName::new(*host).unwrap()).collect();
     spec.start.healthy_after = Millis(100);
-    spec.stop.grace = Millis(700);
+    // They hear TERM within 50 ms, on a machine that is not so busy that they do not run at all. One that is killed at the end
+    // of its grace cannot say when it ended, and would be taken for alive until the next one begins.
+    spec.stop.grace = Millis(3_000);
     spec.restart.delay = Millis(500);
     spec.restart.delay_max = Millis(500);
     spec.restart.jitter_percent = 0;
