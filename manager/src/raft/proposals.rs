@@ -136,9 +136,11 @@ fn take_round(gathered: &mut Vec<Waiting>) -> (Vec<SharedProposal>, Vec<oneshot:
 
 /// Passes the answers of one round on.
 async fn answer(
-    mut written: impl Stream<Item = Result<WriteResult<TypeConfig>, Fatal<TypeConfig>>> + Unpin,
+    written: impl Stream<Item = Result<WriteResult<TypeConfig>, Fatal<TypeConfig>>> + Unpin,
     answers: Vec<oneshot::Sender<Written>>,
 ) {
+    // It ends with the core, however many still wait, and must not be asked once more then.
+    let mut written = written.fuse();
     for answer in answers {
         let written = match written.next().await {
             Some(Ok(written)) => written.map(|written| written.response).map_err(RaftError::APIError),
@@ -208,6 +210,17 @@ mod tests {
         assert_eq!(proposals.in_flight(), 1);
         drop(room);
         assert!(proposals.admit(1 << 20).is_ok());
+    }
+
+    /// A manager that stopped with a round under way panicked in the task of its answers.
+    #[tokio::test]
+    async fn everybody_is_told_when_the_core_ends_in_a_round() {
+        let (answers, told): (Vec<_>, Vec<_>) = (0..3).map(|_| oneshot::channel()).unzip();
+        let ends = futures::stream::unfold(Some(()), |left| async move { left.map(|()| (Err(Fatal::Stopped), None)) });
+        answer(Box::pin(ends), answers).await;
+        for told in told {
+            assert!(matches!(told.await, Ok(Err(RaftError::Fatal(Fatal::Stopped)))));
+        }
     }
 
     #[tokio::test]
