@@ -1,6 +1,6 @@
 //! Who leads whom, as openraft's metrics tell it.
 
-use minder_raft_store::TypeConfig;
+use minder_raft_store::{LogId, TypeConfig};
 use openraft::{RaftMetrics, async_runtime::WatchReceiver, errors::Fatal, type_config::alias::WatchReceiverOf};
 
 use super::node::Node;
@@ -86,7 +86,29 @@ fn leadership(metrics: &RaftMetrics<TypeConfig>) -> Leadership {
 }
 
 fn leads(metrics: &RaftMetrics<TypeConfig>) -> bool {
-    let own_entry_applied =
-        metrics.last_applied.as_ref().is_some_and(|applied| applied.leader_id.term == metrics.current_term);
+    // By the whole id: openraft lets a second manager lead in a term, and then an entry of that term may be the first one's.
+    let own = (metrics.current_term, metrics.id);
+    let of = |applied: &LogId| (applied.leader_id.term, applied.leader_id.node_id);
+    let own_entry_applied = metrics.last_applied.as_ref().is_some_and(|applied| of(applied) == own);
     metrics.state.is_leader() && own_entry_applied && metrics.current_leader == Some(metrics.id)
+}
+
+#[cfg(test)]
+mod tests {
+    use openraft::{ServerState, vote::RaftLeaderId as _};
+
+    use super::*;
+
+    /// Openraft's ids of leaders are a term and a manager, so two may lead in one term, the second over the first.
+    #[test]
+    fn the_entry_of_another_leader_of_the_same_term_is_not_its_own() {
+        let mut metrics = RaftMetrics::<TypeConfig>::new_initial(2);
+        (metrics.current_term, metrics.current_leader, metrics.state) = (7, Some(2), ServerState::Leader);
+        let entry =
+            |term, node| Some(LogId::new(openraft::type_config::alias::LeaderIdOf::<TypeConfig>::new(term, node), 9));
+        for ((term, node), expected) in [((6, 2), false), ((7, 1), false), ((7, 2), true)] {
+            metrics.last_applied = entry(term, node);
+            assert_eq!(leads(&metrics), expected, "an entry of manager {node} in term {term}");
+        }
+    }
 }
