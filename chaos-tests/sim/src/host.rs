@@ -126,8 +126,8 @@ pub struct Slave {
     changed: BTreeSet<InstanceKey>,
     waiting_turns: VecDeque<InstanceKey>,
     report_due: bool,
-    /// Numbers that forgotten instances had, while something of them may still be cleared away.
-    forgotten: BTreeMap<InstanceKey, Incarnation>,
+    /// What is being cleared away: an instance that was forgotten and comes back meanwhile begins after these numbers.
+    clearing: BTreeSet<Leaf>,
 }
 
 #[derive(Debug, Default)]
@@ -218,7 +218,7 @@ impl World {
             changed: BTreeSet::new(),
             waiting_turns: VecDeque::new(),
             report_due: false,
-            forgotten: BTreeMap::new(),
+            clearing: BTreeSet::new(),
         });
         self.take_over(host, epoch);
         for manager in 0..self.managers.len() {
@@ -337,12 +337,15 @@ impl World {
     pub(crate) fn assign_all(&mut self, host: usize, turn: &mut Syncing) {
         let wall_ms = self.wall_ms(host);
         let timer_survives = self.planted == Some(Planted::TimerSurvivesStop);
+        let number_again = self.planted == Some(Planted::NumberUsedAgain);
         let Some(slave) = &mut self.hosts[host].slave else { return };
         let mut told = Vec::new();
         for (key, item) in &slave.ledger.assignment.items {
             let run_spec = slave.ledger.run_specs.get(&item.spec).cloned();
             let unit = slave.units.entry(key.clone()).or_insert_with(|| {
-                let incarnation = slave.forgotten.get(key).copied().unwrap_or_default();
+                let numbers = (key.clone(), Incarnation::ZERO)..=(key.clone(), Incarnation(u64::MAX));
+                let latest = slave.clearing.range(numbers).next_back().filter(|_| !number_again);
+                let incarnation = latest.map(|(_, incarnation)| *incarnation).unwrap_or_default();
                 let record = Record { incarnation, ..Record::new(key.clone(), wall_ms) };
                 Unit::new(Supervisor::new(record).taking_turns(), false)
             });
@@ -384,6 +387,7 @@ impl World {
                 SupervisorEvent::Started { incarnation, pid: record.main_pid, started_at_ms: record.started_ms }
             }
             What::Over(_) | What::NoShim => {
+                slave.clearing.insert(leaf.clone());
                 turn.released.push(leaf);
                 ended
             }

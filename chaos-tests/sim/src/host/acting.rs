@@ -80,7 +80,6 @@ impl World {
         let (now, later): (Vec<_>, Vec<_>) =
             std::mem::take(&mut turn.owed).into_iter().partition(|(_, effect)| which(effect));
         turn.owed = later.into();
-        let number_again = self.planted == Some(Planted::NumberUsedAgain);
         for (key, effect) in now {
             match effect {
                 Effect::Signal { incarnation, signal, then_continue, .. } => {
@@ -94,11 +93,7 @@ impl World {
                         continue;
                     }
                     if let Some(slave) = &mut self.hosts[host].slave {
-                        if let Some(unit) = slave.units.remove(&key)
-                            && !number_again
-                        {
-                            slave.forgotten.insert(key.clone(), unit.supervisor.record().incarnation);
-                        }
+                        slave.units.remove(&key);
                         slave.changed.insert(key.clone());
                     }
                     self.forget_local(host, &key);
@@ -117,6 +112,10 @@ impl World {
 
     /// The end of an incarnation was taken note of: its shim may go and its bundle with it.
     pub fn release(&mut self, host: usize, boot: u64, leaf: &Leaf) {
+        // It is the slave's own task, which ends with it.
+        if !self.hosts[host].slave.as_mut().is_some_and(|slave| slave.clearing.remove(leaf)) {
+            return;
+        }
         let Some(kernel) = self.hosts[host].kernel_of(boot) else { return };
         let over = |bundle: &Bundle| {
             bundle.record.as_ref().is_none_or(|record| matches!(record.stage, Stage::Ended | Stage::StartFailed))

@@ -42,7 +42,8 @@ pub struct Restarts {
 struct Wait {
     since: u64,
     phase: Phase,
-    incarnation: u64,
+    /// Since when it is shown to wait: one that was forgotten and has come back begins with the same numbers.
+    shown_since_ms: u64,
     /// Of its slave: with the next one it may wait once more.
     epoch: u64,
 }
@@ -113,11 +114,11 @@ impl World {
                 waits.remove(&at);
                 continue;
             };
-            let (phase, incarnation, epoch) = (status.phase, status.incarnation.0, slave.epoch);
-            let wait = Wait { since: self.now, phase, incarnation, epoch };
+            let (phase, shown_since_ms, epoch) = (status.phase, status.since_ms, slave.epoch);
+            let wait = Wait { since: self.now, phase, shown_since_ms, epoch };
             let known = waits.entry(at).or_insert(wait);
-            if (known.phase, known.incarnation, known.epoch) != (phase, incarnation, epoch) {
-                *known = Wait { since: self.now, phase, incarnation, epoch };
+            if (known.phase, known.shown_since_ms, known.epoch) != (phase, shown_since_ms, epoch) {
+                *known = Wait { since: self.now, phase, shown_since_ms, epoch };
             }
             let ms = self.now - known.since;
             let slept_ms = slave.slept(known.since + delay_ms, self.now);
