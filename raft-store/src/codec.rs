@@ -4,18 +4,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use minicbor::{CborLen, Decode, Encode, bytes::ByteSlice};
-use openraft::{EntryPayload, vote::RaftLeaderId};
+use openraft::EntryPayload;
 use sha2::{Digest, Sha256};
 
 use crate::{
+    CommittedLeaderId,
     error::CodecError,
-    types::{Entry, LogId, ManagerNode, Membership, SharedProposal, SnapshotMeta, StoredMembership, TypeConfig, Vote},
+    types::{Entry, LogId, ManagerNode, Membership, SharedProposal, SnapshotMeta, StoredMembership, Vote},
 };
 
 /// Version of everything in this file and of the layout of the store.
 pub(crate) const FORMAT: u8 = 1;
-
-type LeaderId = openraft::type_config::alias::LeaderIdOf<TypeConfig>;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Encode, Decode, CborLen)]
 pub(crate) struct LogIdForm {
@@ -27,7 +26,7 @@ pub(crate) struct LogIdForm {
     pub(crate) index: u64,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Encode, Decode, CborLen)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode, CborLen)]
 pub(crate) struct VoteForm {
     #[n(0)]
     pub(crate) term: u64,
@@ -91,7 +90,16 @@ impl From<&LogId> for LogIdForm {
 
 impl From<LogIdForm> for LogId {
     fn from(form: LogIdForm) -> Self {
-        LogId::new(LeaderId::new(form.term, form.node), form.index)
+        LogId::new(CommittedLeaderId { term: form.term, node_id: form.node }, form.index)
+    }
+}
+
+impl VoteForm {
+    /// Whoever gave `self` would break its word with `other`. A candidate believes the leader of its own term, so a leader
+    /// stands before the id of whoever asked.
+    pub(crate) fn is_newer_than(&self, other: &Self) -> bool {
+        let standing = |vote: &Self| (vote.term, vote.committed, vote.node);
+        standing(self) > standing(other)
     }
 }
 
@@ -249,6 +257,18 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn a_vote_is_newer_than_those_it_takes_the_place_of() {
+        // In the order in which one manager may give them.
+        let votes = [(6, 3, true), (7, 2, false), (7, 1, true), (8, 1, false), (8, 1, true)];
+        let votes = votes.map(|(term, node, committed)| VoteForm { term, node, committed });
+        for (at, vote) in votes.iter().enumerate() {
+            for (before, other) in votes.iter().enumerate() {
+                assert_eq!(vote.is_newer_than(other), at > before, "{vote:?} than {other:?}");
+            }
+        }
+    }
 
     fn entries() -> impl Strategy<Value = Entry> {
         let normal = any::<u64>().prop_map(|time_ms| {

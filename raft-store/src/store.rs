@@ -425,7 +425,7 @@ fn compare(folder: &Path, mark: Mark, position: &Position) -> Result<(), OpenErr
     let vote = position.vote.as_ref().map(VoteForm::from);
     let lost = if mark.last > last {
         Some(format!("its log ends at {}, but entries up to {} were promised", text(last), text(mark.last)))
-    } else if mark.vote > vote {
+    } else if mark.vote.is_some_and(|given| vote.is_none_or(|vote| given.is_newer_than(&vote))) {
         Some("its vote is older than the one it gave".to_owned())
     } else {
         None

@@ -13,6 +13,7 @@ openraft::declare_raft_types!(
         R = Option<Reply>,
         NodeId = u64,
         Node = ManagerNode,
+        LeaderId = crate::LeaderId,
 );
 
 /// One consensus node.

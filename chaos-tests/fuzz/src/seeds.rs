@@ -159,7 +159,7 @@ fn statuses(add: &mut impl FnMut(&'static str, &str, Vec<u8>)) {
 }
 
 fn log_id(term: u64, node: u64, index: u64) -> LogId {
-    LogId::new(minder_raft_store::Vote::new(term, node).leader_id, index)
+    LogId::new(minder_raft_store::CommittedLeaderId { term, node_id: node }, index)
 }
 
 fn membership() -> Membership {

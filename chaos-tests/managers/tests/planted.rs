@@ -8,14 +8,14 @@ use minder_managers_sim::Planted;
 /// Each bug with a seed that finds it, and a word of what is found.
 const FOUND_BY: [(&str, &str, &str); 9] = [
     ("applied-without-rows", "1", "managers are in step"),
-    ("folder-goes-back", "1", "had been answered before"),
+    ("folder-goes-back", "1", "both lead in term"),
     ("log-not-synced", "1", "quarantine"),
     ("nothing-synced", "1", "quarantine"),
-    ("reads-unconfirmed", "1", "had been answered before"),
+    ("reads-unconfirmed", "3", "had been answered before"),
     ("requests-forgotten", "1", "said again"),
     ("truncates-too-much", "4", "missing"),
     ("vote-before-sync", "26", "both lead in term"),
-    ("votes-not-synced", "1", "its vote is older"),
+    ("votes-not-synced", "2", "its vote is older"),
 ];
 /// Bugs that the first seeds do not find: what the simulation is still too weak for. The first of them shows when all lose
 /// power while something is acknowledged and nobody's disk has it, which one seed in forty or so comes to.

@@ -86,7 +86,8 @@ fn leadership(metrics: &RaftMetrics<TypeConfig>) -> Leadership {
 }
 
 fn leads(metrics: &RaftMetrics<TypeConfig>) -> bool {
-    // By the whole id: openraft lets a second manager lead in a term, and then an entry of that term may be the first one's.
+    // By the whole id: where managers of an earlier version vote, a second one may lead in a term, and an entry of that
+    // term may be the first one's.
     let own = (metrics.current_term, metrics.id);
     let of = |applied: &LogId| (applied.leader_id.term, applied.leader_id.node_id);
     let own_entry_applied = metrics.last_applied.as_ref().is_some_and(|applied| of(applied) == own);
@@ -95,17 +96,17 @@ fn leads(metrics: &RaftMetrics<TypeConfig>) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use openraft::{ServerState, vote::RaftLeaderId as _};
+    use minder_raft_store::CommittedLeaderId;
+    use openraft::ServerState;
 
     use super::*;
 
-    /// Openraft's ids of leaders are a term and a manager, so two may lead in one term, the second over the first.
+    /// Managers of an earlier version let two lead in one term, the second over the first.
     #[test]
     fn the_entry_of_another_leader_of_the_same_term_is_not_its_own() {
         let mut metrics = RaftMetrics::<TypeConfig>::new_initial(2);
         (metrics.current_term, metrics.current_leader, metrics.state) = (7, Some(2), ServerState::Leader);
-        let entry =
-            |term, node| Some(LogId::new(openraft::type_config::alias::LeaderIdOf::<TypeConfig>::new(term, node), 9));
+        let entry = |term, node_id| Some(LogId::new(CommittedLeaderId { term, node_id }, 9));
         for ((term, node), expected) in [((6, 2), false), ((7, 1), false), ((7, 2), true)] {
             metrics.last_applied = entry(term, node);
             assert_eq!(leads(&metrics), expected, "an entry of manager {node} in term {term}");

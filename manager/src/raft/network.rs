@@ -12,7 +12,7 @@ use std::{
 use futures::{FutureExt, Stream, StreamExt, future::BoxFuture, stream::BoxStream};
 use minder_model::{ClusterId, MESSAGE_BYTES_MAX};
 use minder_proto::v1::{self, peer_client::PeerClient};
-use minder_raft_store::{ManagerNode, SnapshotFile, TypeConfig, Vote, encode_snapshot_meta};
+use minder_raft_store::{CommittedLeaderId, ManagerNode, SnapshotFile, TypeConfig, Vote, encode_snapshot_meta};
 use openraft::{
     OptionalSend,
     errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable},
@@ -267,12 +267,7 @@ impl RaftNetworkV2<TypeConfig> for Peer {
     async fn full_snapshot(
         &mut self,
         vote: Vote,
-        snapshot: Snapshot<
-            openraft::type_config::alias::CommittedLeaderIdOf<TypeConfig>,
-            u64,
-            ManagerNode,
-            SnapshotFile,
-        >,
+        snapshot: Snapshot<CommittedLeaderId, u64, ManagerNode, SnapshotFile>,
         cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
         _option: RPCOption,
     ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {

@@ -1,17 +1,14 @@
 //! Raft's messages to the wire and back.
 
 use minder_proto::v1;
-use minder_raft_store::{CodecError, Entry, LogId, TypeConfig, Vote, decode_entry, encode_entry, in_place};
-use openraft::{
-    raft::{
-        AppendEntriesRequest, AppendEntriesResponse, StreamAppendError, TransferLeaderRequest, VoteRequest,
-        VoteResponse,
-    },
-    vote::RaftLeaderId,
+use minder_raft_store::{
+    CodecError, CommittedLeaderId, Entry, LogId, TypeConfig, Vote, decode_entry, encode_entry, in_place,
+};
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, StreamAppendError, TransferLeaderRequest, VoteRequest, VoteResponse,
 };
 use tonic::Status;
 
-type LeaderId = openraft::type_config::alias::LeaderIdOf<TypeConfig>;
 /// Entries of so many bytes take some milliseconds to read.
 const LARGE_BYTES: usize = 256 * 1_024;
 /// What one append comes to.
@@ -34,7 +31,7 @@ pub fn log_id_to_wire(log_id: &LogId) -> v1::LogId {
 }
 
 pub fn log_id_from_wire(log_id: v1::LogId) -> LogId {
-    LogId::new(LeaderId::new(log_id.term, log_id.node), log_id.index)
+    LogId::new(CommittedLeaderId { term: log_id.term, node_id: log_id.node }, log_id.index)
 }
 
 pub fn append_to_wire(addressing: v1::Addressing, request: &AppendEntriesRequest<TypeConfig>) -> v1::AppendRequest {

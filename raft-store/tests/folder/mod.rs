@@ -8,23 +8,20 @@ use std::{
 };
 
 use minder_model::{ProcessName, RequestId, Spec};
-use minder_raft_store::{Entry, Hooks, LogId, OpenError, Opened, Store, StoreOptions, TypeConfig};
+use minder_raft_store::{CommittedLeaderId, Entry, Hooks, LogId, OpenError, Opened, Store, StoreOptions, TypeConfig};
 use minder_state::{Command, Expect, Proposal};
 use openraft::{
     EntryPayload,
     storage::{IOFlushed, RaftLogStorage, RaftStateMachine},
     type_config::TypeConfigExt,
-    vote::RaftLeaderId,
 };
-
-pub type LeaderId = openraft::type_config::alias::LeaderIdOf<minder_raft_store::TypeConfig>;
 
 pub fn open(folder: &Path) -> Result<Opened, OpenError> {
     Store::open(&StoreOptions { folder: folder.into() }, |_| Hooks::default())
 }
 
 pub fn log_id(term: u64, index: u64) -> LogId {
-    LogId::new(LeaderId::new(term, 1), index)
+    LogId::new(CommittedLeaderId { term, node_id: 1 }, index)
 }
 
 /// An entry that writes the process `p<index>`.
