@@ -11,7 +11,7 @@ use std::{
 use minder_client::{Client, v1};
 use tempfile::TempDir;
 
-use crate::{descendants_of, eventually, is_alive, pids_with, program::Program};
+use crate::{descendants_of, eventually, is_alive, pids_with, program::Program, remove_group};
 
 static CLUSTERS: AtomicU8 = AtomicU8::new(1);
 
@@ -224,8 +224,14 @@ impl Drop for Cluster {
     }
 }
 
-/// Ends what the shims below a folder parent, then the shims.
+/// Ends what the shims below a folder parent, then the shims; removes the groups that slaves had for them.
 pub(crate) fn end_shims(folder: &Path) {
+    end_trees(folder);
+    let inside = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    inside.filter(|path| path.is_dir()).for_each(|data| remove_group(&data));
+}
+
+fn end_trees(folder: &Path) {
     let kill = |pid: u32| {
         let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid as i32), nix::sys::signal::Signal::SIGKILL);
     };

@@ -11,6 +11,7 @@ mod crowd;
 mod disk;
 mod etcd;
 mod gaps;
+mod groups;
 pub mod history;
 mod machine;
 mod nemesis;
@@ -30,6 +31,7 @@ pub use crowd::{Crowd, CrowdShape, CrowdTally, Crowds, Moment, be_a_crowd_if_ask
 pub use disk::Disk;
 pub use etcd::Etcd;
 pub use gaps::{Gaps, Spread};
+pub use groups::remove_group;
 pub use machine::Machine;
 pub use nemesis::{Nemesis, Outcome, nemeses};
 pub use net::{Network, Obstacle, Way, sweep_networks};

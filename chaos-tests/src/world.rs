@@ -8,7 +8,6 @@ mod parts;
 mod programs;
 
 use std::{
-    collections::BTreeSet,
     net::Ipv4Addr,
     path::{Path, PathBuf},
     time::Duration,
@@ -245,7 +244,6 @@ impl World {
 
 impl Drop for World {
     fn drop(&mut self) {
-        let groups: BTreeSet<PathBuf> = self.programs(|_| true).iter().filter_map(|one| group_of(one.pid)).collect();
         for host in &self.hosts {
             host.switch_off();
         }
@@ -253,20 +251,7 @@ impl Drop for World {
             manager.kill();
         }
         end_shims(&self.folder);
-        // Each has a group of its own below its slave's.
-        for group in groups {
-            let _ = std::fs::remove_dir(&group);
-            let _ = group.parent().map(std::fs::remove_dir);
-        }
     }
-}
-
-/// The directory of a process' cgroup v2.
-fn group_of(pid: u32) -> Option<PathBuf> {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
-    let path = text.lines().find_map(|line| line.strip_prefix("0::/"))?;
-    let mounts = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"];
-    mounts.iter().map(|mount| Path::new(mount).join(path)).find(|path| path.join("cgroup.procs").exists())
 }
 
 /// What all parts need to know of where they are.

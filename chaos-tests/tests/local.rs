@@ -7,7 +7,7 @@ use std::{
     process::{Command, Output},
 };
 
-use minder_chaos_tests::{Cluster, ClusterShape, Program, bin, eventually};
+use minder_chaos_tests::{Cluster, ClusterShape, Program, bin, eventually, remove_group};
 
 const SPEC: &str = "name: app\ncommand: /bin/sh\nargs: [-c, 'echo hello; exec sleep 1000']\nhosts: [host-1]\n\
                     start: {healthy_after: 50ms}\nresources: {memory: 64M}\n";
@@ -116,4 +116,6 @@ async fn strangers_are_kept_out_and_members_of_the_group_come_in() {
         let said = run(command, code);
         assert!(said.contains(words), "{said}");
     }
+    slave.kill();
+    remove_group(&data);
 }

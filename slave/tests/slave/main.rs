@@ -8,6 +8,7 @@ mod exits;
 mod fail_points;
 mod fence;
 mod files;
+mod groups;
 mod hooks;
 mod life;
 mod local;

@@ -19,6 +19,8 @@ use tokio::sync::mpsc;
 use tokio_stream::{StreamExt, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status, Streaming};
 
+use crate::groups::remove_group;
+
 pub const DEADLINE: Duration = Duration::from_secs(20);
 pub const CLUSTER: &str = "cluster-1";
 
@@ -453,6 +455,7 @@ impl Drop for Stage {
             minder_shim::tree::kill(pid, Path::new(""));
             kill(pid, Signal::SIGKILL);
         }
+        remove_group(&self.data());
     }
 }
 
