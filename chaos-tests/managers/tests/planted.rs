@@ -14,7 +14,7 @@ const FOUND_BY: [(&str, &str, &str); 9] = [
     ("reads-unconfirmed", "3", "had been answered before"),
     ("requests-forgotten", "1", "said again"),
     ("truncates-too-much", "4", "missing"),
-    ("vote-before-sync", "26", "both lead in term"),
+    ("vote-before-sync", "47", "nothing goes back"),
     ("votes-not-synced", "2", "its vote is older"),
 ];
 /// Bugs that the first seeds do not find: what the simulation is still too weak for. The first of them shows when all lose
