@@ -7,7 +7,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use minder_fleet::{Acquaintance, Change, Condition, Observed, Silence, SilenceLimits, Standing, returned};
@@ -222,6 +222,12 @@ impl Fleet {
         if let Some(silence) = &mut inner.silence {
             silence.forget(host);
         }
+    }
+
+    /// How often silence is to be looked at. It does not depend on leadership: whoever looks may notice its beginning
+    /// before the fleet does.
+    pub fn look_every(&self) -> Duration {
+        Duration::from_millis(self.limits.look_every_ms())
     }
 
     /// Puts a question to what is known of silence, with the time; nothing while this manager does not lead. Watchers

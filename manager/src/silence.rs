@@ -19,8 +19,7 @@ const HOSTS_ASKED_MAX: usize = 10_000;
 pub async fn listen(core: Arc<Core>) {
     let mut leadership = core.node.leadership();
     while leadership.wait_for(|now| now.leading).await.is_ok() {
-        let every = core.fleet.silence(|silence, _| silence.look_every_ms(), |_| false).max(1);
-        let mut looks = tokio::time::interval(Duration::from_millis(every));
+        let mut looks = tokio::time::interval(core.fleet.look_every());
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut asking: Option<JoinHandle<()>> = None;
         while leadership.borrow().leading {

@@ -21,6 +21,16 @@ pub struct SilenceLimits {
     pub mass_hold_ms: u64,
 }
 
+/// Looks at the clock within one suspect limit. A leader that misses half of that limit was away itself.
+const LOOKS: u64 = 10;
+
+impl SilenceLimits {
+    /// How often [`Silence::look`](crate::Silence::look) is to be called at the least, in milliseconds.
+    pub fn look_every_ms(&self) -> u64 {
+        (self.suspect_ms / LOOKS).max(1)
+    }
+}
+
 impl Default for SilenceLimits {
     /// design.md 6: five missed heartbeats, then fifteen. Half of a fleet does not fail in one moment, but for a room
     /// without power, and that is still true two minutes later; a switch that restarts or an address that moves is back

@@ -19,8 +19,6 @@ mod change;
 
 pub use change::Change;
 
-/// Looks at the clock within one suspect limit. A leader that misses half of that limit was away itself.
-const LOOKS: u64 = 10;
 /// Rounds of questions to the other managers within one suspect limit.
 const ROUNDS: u64 = 5;
 /// An answer counts for as many rounds, so that one lost answer decides nothing.
@@ -74,11 +72,6 @@ impl Silence {
             lost: BTreeSet::new(),
             doubt_told: false,
         }
-    }
-
-    /// How often [`Silence::look`] is to be called at the least, in milliseconds.
-    pub fn look_every_ms(&self) -> u64 {
-        (self.limits.suspect_ms / LOOKS).max(1)
     }
 
     /// A host that the table knows: its silence counts from the beginning of leadership.

@@ -8,6 +8,7 @@ mod exits;
 mod fail_points;
 mod fence;
 mod files;
+#[path = "../../../chaos-tests/src/groups.rs"]
 mod groups;
 mod hooks;
 mod life;
