@@ -26,6 +26,7 @@ async fn rests(managers: usize) {
     cluster.leader().await;
     let before: Vec<u64> = cluster.managers.iter().map(|manager| wake_ups(manager.pid())).collect();
     let begin = Instant::now();
+    // Not a wait for anything: what is counted is counted over a time.
     tokio::time::sleep(WINDOW).await;
     for (manager, before) in cluster.managers.iter().zip(before) {
         let a_second = (wake_ups(manager.pid()) - before) as f64 / begin.elapsed().as_secs_f64();

@@ -94,15 +94,6 @@ impl From<LogIdForm> for LogId {
     }
 }
 
-impl VoteForm {
-    /// Whoever gave `self` would break its word with `other`. A candidate believes the leader of its own term, so a leader
-    /// stands before the id of whoever asked.
-    pub(crate) fn is_newer_than(&self, other: &Self) -> bool {
-        let standing = |vote: &Self| (vote.term, vote.committed, vote.node);
-        standing(self) > standing(other)
-    }
-}
-
 impl From<&Vote> for VoteForm {
     fn from(vote: &Vote) -> Self {
         Self { term: vote.leader_id.term, node: vote.leader_id.node_id, committed: vote.committed }
@@ -257,18 +248,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-
-    #[test]
-    fn a_vote_is_newer_than_those_it_takes_the_place_of() {
-        // In the order in which one manager may give them.
-        let votes = [(6, 3, true), (7, 2, false), (7, 1, true), (8, 1, false), (8, 1, true)];
-        let votes = votes.map(|(term, node, committed)| VoteForm { term, node, committed });
-        for (at, vote) in votes.iter().enumerate() {
-            for (before, other) in votes.iter().enumerate() {
-                assert_eq!(vote.is_newer_than(other), at > before, "{vote:?} than {other:?}");
-            }
-        }
-    }
 
     fn entries() -> impl Strategy<Value = Entry> {
         let normal = any::<u64>().prop_map(|time_ms| {

@@ -2,7 +2,10 @@
 
 use std::{cmp::Ordering, fmt};
 
-use openraft::{impls::leader_id_adv, vote::RaftLeaderId};
+use openraft::{
+    impls::leader_id_adv,
+    vote::{LeaderIdCompare, RaftLeaderId},
+};
 
 /// Who leads, as log entries name it. Of one term all entries are one leader's, so that the order by the manager's id
 /// never decides anything.
@@ -45,10 +48,7 @@ impl RaftLeaderId for LeaderId {
 
 impl PartialOrd for LeaderId {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        match self.term.cmp(&other.term) {
-            Ordering::Equal => (self.node_id == other.node_id).then_some(Ordering::Equal),
-            order => Some(order),
-        }
+        LeaderIdCompare::std(self, other)
     }
 }
 
@@ -92,6 +92,9 @@ mod tests {
         ];
         for (held, asked, given) in table {
             assert_eq!(asked >= held, given, "{asked} over {held}");
+            // A folder that has kept what was asked for has lost what was held.
+            let is_loss = held > asked;
+            assert!(!(given && is_loss), "{held} is lost in {asked}");
         }
     }
 }

@@ -422,10 +422,9 @@ fn reach_the_log(recovered: &Recovered, snapshots: &SnapshotFolder) -> io::Resul
 /// What was promised must be there.
 fn compare(folder: &Path, mark: Mark, position: &Position) -> Result<(), OpenError> {
     let last = position.last.as_ref().map(LogIdForm::from);
-    let vote = position.vote.as_ref().map(VoteForm::from);
     let lost = if mark.last > last {
         Some(format!("its log ends at {}, but entries up to {} were promised", text(last), text(mark.last)))
-    } else if mark.vote.is_some_and(|given| vote.is_none_or(|vote| given.is_newer_than(&vote))) {
+    } else if mark.vote.map(crate::Vote::from) > position.vote {
         Some("its vote is older than the one it gave".to_owned())
     } else {
         None
