@@ -192,7 +192,7 @@ impl Host {
         let folders = Folders::new(&settings.data);
         let mut host = Self {
             probes: Probes::new(shim.clone(), news_sender.clone()),
-            nursery: Arc::new(Nursery::begin(shim.clone(), folders.bundle_bytes_max())),
+            nursery: Arc::new(Nursery::begin(shim.clone(), &folders)),
             shim,
             folders,
             assignment_digest: ledger.assignment().digest(),
@@ -459,7 +459,11 @@ impl Host {
         let starts = self.prepare_starts(&mut owed);
         tokio::task::block_in_place(|| self.ledger.save())?;
         fail_point!("turn-after-sync");
+        let some_start = !starts.is_empty();
         starts.into_iter().for_each(Start::begin);
+        if some_start {
+            self.nursery.think_ahead();
+        }
         // What is to run comes first, clearing away after it: somebody waits for the one and nobody for the other.
         for (key, effect) in owed {
             self.carry_out(&key, effect);

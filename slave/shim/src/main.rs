@@ -1,4 +1,4 @@
-//! `minder-shim --nursery ROOM`: waits for incarnations, each of which gets a shim that is a fork of it. `minder-shim
+//! `minder-shim --nursery-2 ROOM`: waits for incarnations, each of which gets a shim that is a fork of it. `minder-shim
 //! BUNDLE` is the shim of one incarnation at once. With `--exec` or `--hook` it runs one command beside it.
 //!
 //! A shim parents one incarnation of one program, owns its output and its exit record. It must outlive its slave and be
@@ -11,6 +11,7 @@
 mod birth;
 mod child;
 mod command;
+mod hold;
 mod logs;
 mod nursery;
 mod shim;
@@ -20,18 +21,13 @@ mod title;
 
 use std::{
     ffi::{OsStr, OsString},
-    fs::File,
-    os::{
-        fd::AsRawFd,
-        unix::{ffi::OsStrExt, net::UnixStream},
-    },
-    path::Path,
+    os::unix::{ffi::OsStrExt, net::UnixStream},
     process::exit,
 };
 
 use minder_shim::{bundle, exit as code, fail_point, launch::Launch};
 
-use crate::title::Title;
+use crate::{hold::Hold, shim::Shim, sys::Wanted, title::Title};
 
 /// The C library's way in. std's own costs a tenth of a millisecond and some memory for what is not needed here, and does
 /// not tell where the arguments lie.
@@ -52,10 +48,13 @@ fn run(words: Vec<OsString>, title: Title) -> ! {
     match first.as_deref().and_then(OsStr::to_str) {
         Some("--exec") => command::run(None, args),
         Some("--hook") => command::run(args.next(), args),
-        Some("--nursery") => {
-            let (folder, slave) = nursery::wait();
-            title.set(folder.as_os_str().as_bytes());
-            supervise(&folder, Some(slave))
+        Some(nursery::ARGUMENT) => {
+            let Wanted { name, folder, slave } = nursery::wait();
+            title.set(&name);
+            if sys::enter(&folder).is_err() {
+                exit(code::BUNDLE);
+            }
+            supervise(Some(slave), &title)
         }
         _ => {}
     }
@@ -63,21 +62,23 @@ fn run(words: Vec<OsString>, title: Title) -> ! {
         eprintln!("usage: minder-shim BUNDLE (started by minder-slave, not by hand)");
         exit(code::USAGE);
     };
-    supervise(Path::new(&folder), None)
-}
-
-/// Is the shim of one incarnation. With a connection from its birth on, it starts nothing before its slave has spoken.
-fn supervise(folder: &Path, slave: Option<UnixStream>) -> ! {
-    // Relative names from here on: a socket's path has 107 bytes at most, a bundle's may be longer.
     if std::env::set_current_dir(folder).is_err() {
         exit(code::BUNDLE);
     }
-    let Ok(lock) = File::create(bundle::LOCK) else { exit(code::BUNDLE) };
-    // SAFETY: flock on a descriptor that lives until the process ends.
-    if unsafe { libc::flock(lock.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } != 0 {
-        exit(code::LOCKED);
+    supervise(None, &title)
+}
+
+/// Is the shim of one incarnation, in its folder. Names are relative here: a socket's path has 107 bytes at most, a bundle's
+/// may be longer; and a folder that was made before there was an incarnation for it gets its name while this shim is in
+/// it.
+///
+/// With a connection from its birth on, it gets ready as far as it can and waits twice for its slave: until the launch file
+/// is there, and until the program may start.
+fn supervise(slave: Option<UnixStream>, title: &Title) -> ! {
+    let hold = Hold::take(slave);
+    if !hold.socket.until_launch_is_there() {
+        exit(0);
     }
-    fail_point!("shim-lock-taken");
     // Read under the lock: a slave that finds an incarnation without a shim takes the lock and removes this file, so that
     // a shim which is late by any amount starts nothing.
     let Ok(launch) = std::fs::read(bundle::LAUNCH).map_err(drop).and_then(|bytes| Launch::decode(&bytes).map_err(drop))
@@ -85,14 +86,14 @@ fn supervise(folder: &Path, slave: Option<UnixStream>) -> ! {
         exit(code::LAUNCH);
     };
     fail_point!("shim-launch-read");
-    sys::detach();
-    sys::become_reaper();
-    match shim::Shim::prepare(launch, slave) {
-        Ok(mut shim) => {
-            sys::say_ready();
-            shim.run()
-        }
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => exit(code::USED),
-        Err(_) => exit(code::BUNDLE),
+    let mut shim = Shim::new(hold, launch);
+    sys::say_ready();
+    // The slave has ended before it was sure that there is to be a program.
+    if !shim.until_let_go() {
+        exit(0);
     }
+    if let Ok(named) = std::env::current_dir() {
+        title.set(named.as_os_str().as_bytes());
+    }
+    shim.run()
 }

@@ -4,13 +4,7 @@
 //!
 //! It ends with its slave, whose end closes standard input. Its forks do not.
 
-use std::{
-    ffi::OsString,
-    io::Write,
-    os::unix::{ffi::OsStringExt, net::UnixStream},
-    path::PathBuf,
-    process::exit,
-};
+use std::{io::Write, os::unix::net::UnixStream, process::exit};
 
 use minder_shim::{
     identity,
@@ -18,24 +12,31 @@ use minder_shim::{
     record::{Record, Stage, Step},
 };
 
-use crate::{child, sys};
+use crate::{
+    child,
+    sys::{self, Wanted},
+};
 
-/// Waits; returns in a fork, with its bundle and its slave.
-pub fn wait() -> (PathBuf, UnixStream) {
+/// Makes this program a nursery. The number is that of what its shims expect of their slave: one that expects something
+/// else does not know the word, and starts nothing.
+pub const ARGUMENT: &str = "--nursery-2";
+
+/// Waits; returns in a fork, with what is wanted of it.
+pub fn wait() -> Wanted {
     sys::detach();
     sys::leave_children();
     // What every fork would have to find out.
     identity::boot_id();
     child::know_own_user();
     loop {
-        let Some((bundle, slave)) = sys::receive() else { exit(0) };
+        let Some(wanted) = sys::receive() else { exit(0) };
         // SAFETY: this process has one thread, so a fork of it may do anything.
         match unsafe { libc::fork() } {
             0 => {
                 sys::forget_requests();
-                return (PathBuf::from(OsString::from_vec(bundle)), slave);
+                return wanted;
             }
-            -1 => refuse(slave, std::io::Error::last_os_error().raw_os_error().unwrap_or_default()),
+            -1 => refuse(wanted.slave, std::io::Error::last_os_error().raw_os_error().unwrap_or_default()),
             _ => {}
         }
     }

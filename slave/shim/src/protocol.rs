@@ -10,6 +10,8 @@ use crate::{
 pub const VERSION: u16 = 1;
 /// Longest frame; a record is far below.
 pub const FRAME_BYTES_MAX: usize = 1_024;
+/// Comes before any frame on the connection that a nursery's shim is born with: the launch file is there.
+pub const LAUNCH_IS_THERE: u8 = b'L';
 
 /// Whom a signal goes to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

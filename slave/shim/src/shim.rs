@@ -4,11 +4,11 @@ mod daemon;
 
 use std::{
     ffi::OsStr,
-    fs::{File, OpenOptions},
+    fs::File,
     io::{self, Read},
     os::{
         fd::{AsRawFd, OwnedFd},
-        unix::{ffi::OsStrExt, fs::MetadataExt, net::UnixStream},
+        unix::{ffi::OsStrExt, fs::MetadataExt},
     },
     path::{Path, PathBuf},
     process::exit,
@@ -20,13 +20,14 @@ use minder_shim::{
     launch::Launch,
     output::{Output, Tail},
     protocol::{Request, Scope},
-    record::{End, FILE_BYTES, Record, Stage, Step},
+    record::{End, Record, Stage, Step},
     tree,
 };
 
 use crate::{
     birth::Place,
     child::{self, Failed, Prepared},
+    hold::Hold,
     logs::LogFile,
     socket::Socket,
     sys::{self, Reap, Reaped},
@@ -78,6 +79,8 @@ pub struct Shim {
     streams: Vec<Stream>,
     logs: Vec<LogFile>,
     buffer: Vec<u8>,
+    /// Held as long as this shim lives.
+    _lock: File,
     /// Set while a daemon's launcher runs or its daemon is looked for.
     daemon_deadline: Option<Instant>,
     launcher_ended: bool,
@@ -93,31 +96,22 @@ pub struct Shim {
 }
 
 impl Shim {
-    /// Makes the record, the socket and everything that the start needs; nothing has been started yet.
-    pub fn prepare(launch: Launch, slave: Option<UnixStream>) -> io::Result<Self> {
-        // A bundle that has a record was used before. What that says must not be lost, and nothing starts twice.
-        let record_file = OpenOptions::new().read(true).write(true).create_new(true).open(bundle::RECORD)?;
-        fail_point!("shim-record-made");
-        sys::make_blocks(&record_file, FILE_BYTES)?;
-        let own = std::process::id();
-        let record = Record {
-            boot_id: identity::boot_id(),
-            shim_pid: own,
-            shim_ticks: identity::stat(own).map_or(0, |stat| stat.start_ticks),
-            ..Record::default()
-        };
+    /// Gets everything ready that the start needs; nothing has been started yet.
+    pub fn new(hold: Hold, launch: Launch) -> Self {
+        let Hold { record, record_file, socket, child_ended, lock } = hold;
         let mut shim = Self {
             launch,
             record,
             record_file,
-            socket: Socket::listen(slave)?,
-            child_ended: sys::child_signal_fd()?,
+            socket,
+            child_ended,
             prepared: None,
             starting: None,
             unborn: None,
             streams: Vec::new(),
             logs: Vec::new(),
             buffer: vec![0; READ_BYTES],
+            _lock: lock,
             daemon_deadline: None,
             launcher_ended: false,
             likely_until: None,
@@ -127,19 +121,18 @@ impl Shim {
             ended_at: None,
             changed: false,
         };
-        shim.note();
-        fail_point!("shim-listening");
         shim.prepared = Some(shim.open_logs().and_then(|()| Prepared::new(&shim.launch)));
         fail_point!("shim-logs-opened");
-        Ok(shim)
+        shim
     }
 
-    /// Starts the program when the slave lets it, and stays until its end was taken note of.
+    /// Waits until the slave lets the program start. `false` when it ends instead.
+    pub fn until_let_go(&self) -> bool {
+        self.socket.until_let_go()
+    }
+
+    /// Starts the program, and stays until its end was taken note of.
     pub fn run(&mut self) -> ! {
-        // The slave has ended before it was sure that there is to be a program.
-        if !self.socket.until_let_go() {
-            exit(0);
-        }
         self.record.started_at_ms = sys::wall_ms();
         self.start(Place::Cgroup);
         loop {

@@ -12,7 +12,7 @@ use std::{
 
 use minder_shim::{
     bundle,
-    protocol::{Request, encode_record, next_frame},
+    protocol::{LAUNCH_IS_THERE, Request, encode_record, next_frame},
     record::Record,
 };
 
@@ -40,19 +40,17 @@ impl Socket {
         Ok(Self { listener, connection, greeted: false, buffer: Vec::new() })
     }
 
-    /// Waits until the slave that is connected from the beginning speaks. `false` when it ends instead.
+    /// Waits until the slave that is connected from the beginning has written the launch file. `false` when it ends
+    /// instead.
+    pub fn until_launch_is_there(&self) -> bool {
+        self.connection.as_ref().is_none_or(|connection| next_byte(connection, 0) == Some(LAUNCH_IS_THERE))
+    }
+
+    /// Waits until it speaks to this shim, which lets the program start. `false` when it ends instead.
     pub fn until_let_go(&self) -> bool {
-        let Some(connection) = &self.connection else { return true };
-        let mut byte = 0_u8;
-        loop {
-            // SAFETY: looks at one byte, which stays where it is, and has room for it.
-            let peeked = unsafe { libc::recv(connection.as_raw_fd(), (&raw mut byte).cast(), 1, libc::MSG_PEEK) };
-            match peeked {
-                1 => return connection.set_nonblocking(true).is_ok(),
-                -1 if io::Error::last_os_error().kind() == io::ErrorKind::Interrupted => {}
-                _ => return false,
-            }
-        }
+        // The byte stays where it is, for it begins a request.
+        let spoken = |connection: &UnixStream| next_byte(connection, libc::MSG_PEEK).is_some();
+        self.connection.as_ref().is_none_or(|slave| spoken(slave) && slave.set_nonblocking(true).is_ok())
     }
 
     /// Descriptors to wait for; -1 is nobody.
@@ -110,6 +108,19 @@ impl Socket {
             && connection.write_all(&encode_record(record)).is_err()
         {
             self.connection = None;
+        }
+    }
+}
+
+/// Waits for a byte. None when there will be none.
+fn next_byte(connection: &UnixStream, flags: i32) -> Option<u8> {
+    let mut byte = 0_u8;
+    loop {
+        // SAFETY: writes one byte, for which there is room.
+        match unsafe { libc::recv(connection.as_raw_fd(), (&raw mut byte).cast(), 1, flags) } {
+            1 => return Some(byte),
+            -1 if io::Error::last_os_error().kind() == io::ErrorKind::Interrupted => {}
+            _ => return None,
         }
     }
 }

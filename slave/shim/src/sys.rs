@@ -54,14 +54,23 @@ pub fn forget_requests() {
     }
 }
 
-/// The next request on standard input, which takes one message at a time: a path, and a connection that comes with it.
-/// None when there will be no more.
-pub fn receive() -> Option<(Vec<u8>, UnixStream)> {
-    let mut path = vec![0_u8; libc::PATH_MAX as usize];
+/// What a nursery is asked: a shim for a folder.
+pub struct Wanted {
+    /// The folder's name at this moment.
+    pub name: Vec<u8>,
+    /// The folder itself, which may get another name.
+    pub folder: OwnedFd,
+    /// To the slave.
+    pub slave: UnixStream,
+}
+
+/// The next request on standard input, which takes one message at a time. None when there will be no more.
+pub fn receive() -> Option<Wanted> {
+    let mut name = vec![0_u8; libc::PATH_MAX as usize];
     let mut room = [0_u64; 4];
-    let mut part = libc::iovec { iov_base: path.as_mut_ptr().cast(), iov_len: path.len() };
+    let mut part = libc::iovec { iov_base: name.as_mut_ptr().cast(), iov_len: name.len() };
     // SAFETY: the structure is initialised below as far as it is read; its pointers are to live memory of the lengths
-    // given. `room` is aligned as a control message and holds one with one descriptor, which is owned from here on.
+    // given. `room` is aligned as a control message and holds one with two descriptors, which are owned from here on.
     unsafe {
         let mut message: libc::msghdr = std::mem::zeroed();
         message.msg_iov = &raw mut part;
@@ -70,13 +79,22 @@ pub fn receive() -> Option<(Vec<u8>, UnixStream)> {
         message.msg_controllen = size_of_val(&room) as _;
         let bytes = check(libc::recvmsg(0, &raw mut message, libc::MSG_CMSG_CLOEXEC) as i32).ok()?;
         let control = libc::CMSG_FIRSTHDR(&raw const message).as_ref()?;
-        if control.cmsg_level != libc::SOL_SOCKET || control.cmsg_type != libc::SCM_RIGHTS {
+        let two = libc::CMSG_LEN(2 * size_of::<RawFd>() as u32) as usize;
+        let given = (control.cmsg_level, control.cmsg_type, control.cmsg_len as usize);
+        if given != (libc::SOL_SOCKET, libc::SCM_RIGHTS, two) {
             return None;
         }
-        path.truncate(bytes as usize);
-        let connection = libc::CMSG_DATA(control).cast::<RawFd>().read_unaligned();
-        Some((path, UnixStream::from_raw_fd(connection)))
+        name.truncate(bytes as usize);
+        let descriptors = libc::CMSG_DATA(control).cast::<RawFd>();
+        let [slave, folder] = [0, 1].map(|at| descriptors.add(at).read_unaligned());
+        Some(Wanted { name, folder: OwnedFd::from_raw_fd(folder), slave: UnixStream::from_raw_fd(slave) })
     }
+}
+
+/// Makes a folder the current one.
+pub fn enter(folder: &OwnedFd) -> io::Result<()> {
+    // SAFETY: fchdir on an open descriptor.
+    check(unsafe { libc::fchdir(folder.as_raw_fd()) }).map(drop)
 }
 
 /// Closes whatever the slave may have handed down beside the three standard descriptors.

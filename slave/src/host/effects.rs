@@ -1,8 +1,8 @@
 //! What supervisors ask for, carried out after the sync: starts, signals, kills.
 
-use std::{io, os::unix::net::UnixStream};
+use std::os::unix::net::UnixStream;
 
-use minder_model::{Generation, Incarnation, InstanceKey, RunSpec, Signal, Spec, StartFailure, StopScope};
+use minder_model::{Generation, Incarnation, InstanceKey, RunSpec, Signal, Spec, StopScope};
 use minder_shim::{
     fail_point,
     protocol::{Request, Scope},
@@ -132,24 +132,15 @@ impl Host {
         let strays = self.strays_of(key, incarnation);
         let waits = !strays.is_empty() || !files.is_empty() || hooks.pre_start.is_some();
         let (sender, attendant) = self.attendant(key, incarnation, leaf.clone(), hooks);
-        let no_bundle = |error: io::Error| StartFailure {
-            step: "bundle".into(),
-            errno: error.raw_os_error().unwrap_or_default(),
-            message: format!("cannot prepare {}: {error}", attendant.bundle.path().display()),
+        let (bundle, launch) = (&attendant.bundle, launch.encode());
+        let born = if waits {
+            bundle.create(&launch).map(|()| None).map_err(|error| bundle.failure_to_start(&error))
+        } else {
+            self.nursery.birth_with(bundle, &launch).map(Some)
         };
+        fail_point!("shim-born");
         // The cgroup last: a shim looks for it only when it is let go.
-        let prepared = attendant
-            .bundle
-            .create(&launch.encode())
-            .map_err(no_bundle)
-            .and_then(|()| {
-                fail_point!("bundle-written");
-                if waits { Ok(None) } else { self.nursery.birth(attendant.bundle.path()).map(Some) }
-            })
-            .and_then(|shim| {
-                fail_point!("shim-born");
-                self.cgroups.create(&leaf, &resources).map(|()| shim)
-            });
+        let prepared = born.and_then(|shim| self.cgroups.create(&leaf, &resources).map(|()| shim));
         fail_point!("cgroup-made");
         if let Some(unit) = self.units.get_mut(key) {
             unit.requests = Some(sender);

@@ -11,7 +11,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use minder_model::{Incarnation, InstanceKey, NAME_BYTES_MAX};
+use minder_model::{Incarnation, InstanceKey, NAME_BYTES_MAX, StartFailure};
 use minder_shim::{
     bundle, fail_point,
     launch::Launch,
@@ -40,6 +40,11 @@ impl Folders {
     /// Everything of one incarnation.
     pub fn bundle(&self, key: &InstanceKey, incarnation: Incarnation) -> Bundle {
         Bundle { path: self.data.join("run").join(folder_name(key)).join(incarnation.to_string()) }
+    }
+
+    /// Where shims wait that have no incarnation yet.
+    pub fn spares(&self) -> PathBuf {
+        self.data.join("spare")
     }
 
     /// Bytes of the longest path of a bundle there can be.
@@ -72,6 +77,13 @@ impl Folders {
     }
 }
 
+/// Writes the launch file. The environment is in it, which is nobody else's business.
+pub fn write_launch(folder: &Path, launch: &[u8]) -> io::Result<()> {
+    let mut options = fs::OpenOptions::new();
+    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(folder.join(bundle::LAUNCH))?;
+    file.write_all(launch)
+}
+
 /// Instance names hold no blanks or slashes; the number is always there, so that no two names meet.
 fn folder_name(key: &InstanceKey) -> String {
     format!("{}:{}", key.process, key.index)
@@ -92,14 +104,27 @@ impl Bundle {
     /// Makes it with its launch file. Nothing here needs a sync: after a power cut there is no process either.
     pub fn create(&self, launch: &[u8]) -> io::Result<()> {
         fs::create_dir_all(&self.path)?;
-        // The environment is in it, which is nobody else's business.
-        let mut file = fs::OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(self.path.join(bundle::LAUNCH))?;
-        file.write_all(launch)
+        write_launch(&self.path, launch)
+    }
+
+    /// Makes it of a folder that has its launch file already. One that is there, and not empty, is left as it is.
+    pub fn take_in_place(&self, folder: &Path) -> io::Result<()> {
+        match (fs::rename(folder, &self.path), self.path.parent()) {
+            (Err(error), Some(parent)) if error.kind() == io::ErrorKind::NotFound => {
+                fs::create_dir_all(parent)?;
+                fs::rename(folder, &self.path)
+            }
+            (renamed, _) => renamed,
+        }
+    }
+
+    /// What a start says that cannot have its bundle.
+    pub fn failure_to_start(&self, error: &io::Error) -> StartFailure {
+        StartFailure {
+            step: "bundle".into(),
+            errno: error.raw_os_error().unwrap_or_default(),
+            message: format!("cannot prepare {}: {error}", self.path.display()),
+        }
     }
 
     /// Where its small files lie, if its spec has any.

@@ -46,6 +46,9 @@ async fn every_hook_has_its_time() {
     let begun = lines(&notes);
     assert_eq!(begun[0], "pre_start blue 1");
     assert!(begun.contains(&"post_start blue 1".into()) && begun.contains(&"program".into()), "{begun:?}");
+    // A slave that ends before it knows that the hook is done leaves it to the next one.
+    let done = stage.data().join("run/app:1/1/post_start.done");
+    eventually("the slave knows", || done.exists()).await;
     stage.kill_slave();
     stage.start_slave();
     stage.open(2).await;

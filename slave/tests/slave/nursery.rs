@@ -18,7 +18,7 @@ fn nursery(slave: u32) -> Option<u32> {
         children.flat_map(|text| text.split(' ').filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>()).collect();
     let waits = |pid: &u32| {
         let words = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        words.split(|byte| *byte == 0).any(|word| word == b"--nursery") && is_alive(*pid)
+        words.split(|byte| *byte == 0).any(|word| word.starts_with(b"--nursery")) && is_alive(*pid)
     };
     pids.into_iter().find(waits)
 }
@@ -68,4 +68,31 @@ async fn one_that_does_not_answer_is_replaced() {
     assert!(is_alive(first.pid) && is_alive(second.pid) && !is_alive(stuck));
     assert_ne!(nursery(slave).unwrap(), stuck);
     assert_eq!(stage.seen["before:1"].incarnation, 1, "who runs is left alone");
+}
+
+/// It had looked for its folder by a name that was another one by then.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_shim_that_is_born_ahead_and_late_finds_its_folder_by_whatever_name() {
+    let mut stage = Stage::set().await;
+    stage.open(1).await;
+    let slave = stage.slave.as_ref().unwrap().id();
+    let sleeper = |name: &str| spec(name, "/bin/sleep", &["1000"]).resolve(&host());
+    let specs = ["first", "second", "third"].map(sleeper);
+    let spares = stage.data().join("spare");
+    let waiting = || fs::read_dir(&spares).into_iter().flatten().flatten().map(|entry| entry.path()).next();
+    stage.start(&[&specs[0]]).await;
+    stage.phase("first", v1::Phase::Running).await;
+    eventually("one is born ahead", || waiting().is_some_and(|folder| folder.join("sock").exists())).await;
+    let nursery = nursery(slave).unwrap();
+    kill(nursery, Signal::SIGSTOP);
+    stage.start(&[&specs[0], &specs[1]]).await;
+    stage.phase("second", v1::Phase::Running).await;
+    assert!(stage.data().join("run/second:1/1/sock").exists(), "with the shim that was there");
+    eventually("another one is asked for", || waiting().is_some()).await;
+    stage.start(&[&specs[0], &specs[1], &specs[2]]).await;
+    let bundle = stage.data().join("run/third:1/1");
+    eventually("its folder has its name", || bundle.join("launch").exists() && waiting().is_none()).await;
+    kill(nursery, Signal::SIGCONT);
+    let third = stage.phase("third", v1::Phase::Running).await;
+    assert_eq!((third.incarnation, third.restarts), (1, 0), "its start did not fail");
 }

@@ -459,13 +459,15 @@ impl Drop for Stage {
     }
 }
 
-/// The shims that work below a folder.
+/// The shims that work below a folder; not the one that waits for something to run.
 pub fn shims(folder: &Path) -> Vec<u32> {
+    let spare = format!("minder-shim {}/spare/", folder.display());
     let begin = format!("minder-shim {}", folder.display());
     let processes = fs::read_dir("/proc").unwrap().flatten();
     let shims = processes.filter(|process| {
         let line = fs::read(process.path().join("cmdline")).unwrap_or_default();
-        String::from_utf8_lossy(&line).replace('\0', " ").contains(&begin)
+        let line = String::from_utf8_lossy(&line).replace('\0', " ");
+        line.contains(&begin) && !line.contains(&spare)
     });
     shims.filter_map(|process| process.file_name().to_str()?.parse().ok()).collect()
 }
