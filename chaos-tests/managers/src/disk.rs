@@ -20,7 +20,7 @@ use std::{
     path::Path,
     sync::{
         Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU8, Ordering},
+        atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
     },
 };
 
@@ -31,9 +31,12 @@ use crate::{chance::Chance, manager::MANAGERS_MAX};
 /// A slot of the file that says what was promised; it is written in place, everything else only grows.
 const MARK: &str = "mark";
 const SECTOR: usize = 512;
+/// What a finished snapshot's name ends with. It gets that name when it is whole and safe.
+const SNAPSHOT: &str = "snapshot";
 
 static SIMULATED: AtomicBool = AtomicBool::new(false);
 static LIES: [AtomicU8; MANAGERS_MAX] = [const { AtomicU8::new(0) }; MANAGERS_MAX];
+static SNAPSHOTS: [AtomicU64; MANAGERS_MAX] = [const { AtomicU64::new(0) }; MANAGERS_MAX];
 static SAFE: Mutex<BTreeMap<(u64, u64), Safe>> = Mutex::new(BTreeMap::new());
 
 /// What of a file is safe.
@@ -66,12 +69,22 @@ pub fn word(index: usize, word: Word) {
     LIES[index].store(word as u8, Ordering::Relaxed);
 }
 
-/// Whether the sync of this file is a lie. Managers' folders lie in folders of their names.
+/// Snapshots that were made in the folders of this manager so far, its own and those that were sent to it.
+pub fn snapshots(index: usize) -> u64 {
+    SNAPSHOTS[index].load(Ordering::Relaxed)
+}
+
+/// Whose file it is. Managers' folders lie in folders of their names.
+fn manager_of(path: &Path) -> Option<usize> {
+    let number = |name: &OsStr| name.to_str()?.strip_prefix('m')?.parse::<usize>().ok();
+    let number = path.iter().filter_map(number).find(|number| (1..=MANAGERS_MAX).contains(number))?;
+    Some(number - 1)
+}
+
+/// Whether the sync of this file is a lie.
 fn is_lie(path: &Path) -> bool {
-    let of_manager = |name: &OsStr| name.to_str()?.strip_prefix('m')?.parse::<usize>().ok();
-    let index = path.iter().filter_map(of_manager).find(|number| (1..=MANAGERS_MAX).contains(number));
-    let Some(index) = index else { return false };
-    match LIES[index - 1].load(Ordering::Relaxed) {
+    let Some(index) = manager_of(path) else { return false };
+    match LIES[index].load(Ordering::Relaxed) {
         word if word == Word::Broken as u8 => true,
         word if word == Word::BrokenForTheLog as u8 => path.extension().is_some_and(|extension| extension == "log"),
         _ => false,
@@ -107,6 +120,27 @@ pub fn image(from: &Path, to: &Path, loss: Loss, chance: &mut Chance) -> io::Res
         }
     }
     Ok(lost)
+}
+
+/// Changes a byte of the newest snapshot under this folder, as a medium does that forgets; `false` when there is none.
+pub fn damage_snapshot(folder: &Path, chance: &mut Chance) -> io::Result<bool> {
+    let mut snapshots = Vec::new();
+    for entry in fs::read_dir(folder.join("snapshots"))? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == SNAPSHOT) {
+            snapshots.push(path);
+        }
+    }
+    // Names begin with the index.
+    let Some(newest) = snapshots.into_iter().max() else { return Ok(false) };
+    let mut bytes = fs::read(&newest)?;
+    if bytes.is_empty() {
+        return Ok(false);
+    }
+    let at = chance.below(bytes.len());
+    bytes[at] ^= chance.of(1..256) as u8;
+    fs::write(&newest, &bytes)?;
+    Ok(true)
 }
 
 /// Removes a folder that nobody uses any more.
@@ -200,6 +234,13 @@ pub extern "C" fn fsync(fd: c_int) -> c_int {
     sync(fd, libc::SYS_fsync)
 }
 
+/// # Safety
+/// `path` is a string of C, and lives as long as what is given.
+unsafe fn path_of<'a>(path: *const c_char) -> &'a Path {
+    // Safety: the caller's promise.
+    Path::new(OsStr::from_bytes(unsafe { CStr::from_ptr(path) }.to_bytes()))
+}
+
 /// Whatever is made in the place of this file is not safe because it was.
 ///
 /// # Safety
@@ -207,7 +248,7 @@ pub extern "C" fn fsync(fd: c_int) -> c_int {
 unsafe fn forget(path: *const c_char) {
     if SIMULATED.load(Ordering::Relaxed) {
         // Safety: the caller's promise.
-        let path = Path::new(OsStr::from_bytes(unsafe { CStr::from_ptr(path) }.to_bytes()));
+        let path = unsafe { path_of(path) };
         if let Ok(metadata) = fs::symlink_metadata(path) {
             safe().remove(&(metadata.dev(), metadata.ino()));
         }
@@ -236,6 +277,12 @@ pub unsafe extern "C" fn rename(from: *const c_char, to: *const c_char) -> c_int
     // Safety: the caller's promise.
     unsafe {
         forget(to);
+        let to_path = path_of(to);
+        if to_path.extension().is_some_and(|extension| extension == SNAPSHOT)
+            && let Some(index) = manager_of(to_path)
+        {
+            SNAPSHOTS[index].fetch_add(1, Ordering::Relaxed);
+        }
         libc::syscall(libc::SYS_renameat2, libc::AT_FDCWD, from, libc::AT_FDCWD, to, 0) as c_int
     }
 }

@@ -2,10 +2,14 @@
 
 use std::time::Duration;
 
+use minder_proto::v1;
+
 use crate::{
     chance::Chance,
-    disk::Loss,
-    manager, net,
+    disk::{self, Loss},
+    manager,
+    moments::{Awaited, Moment},
+    net,
     options::{Fault, Options, Planned},
     trace,
     world::World,
@@ -20,6 +24,12 @@ const SLOW_SYNC_MS: u64 = 1_000;
 /// A manager told to stop hands over first and has stopped within this, in milliseconds.
 const STOPS_MS: u64 = 4_000;
 
+/// All lose power within this of the time that the plan says, in milliseconds.
+const ALL_WITHIN_MS: u64 = 1_500;
+/// A manager that is left behind is away for so long at most, in milliseconds, and then gets a snapshot within this.
+const AWAY_MS: u64 = 5_000;
+const SNAPSHOT_WITHIN_MS: u64 = 1_500;
+
 /// What nobody has felt is tried again for so long after the time of faults, in milliseconds.
 pub const MAKE_UP_MS: u64 = 10_000;
 
@@ -33,9 +43,21 @@ struct Active {
     ways: Vec<(String, String)>,
     /// The manager that has it.
     at: usize,
-    /// Syncs of that manager when it began.
-    syncs: u64,
+    /// When it hurts, of one that waits for that.
+    moment: Option<Moment>,
+    /// Where the log ended of a manager that is away until the others have forgotten that.
+    away_at: Option<u64>,
+    /// Disks are slow until then.
+    slows: bool,
+    /// It was felt already.
+    felt: bool,
     planned: Planned,
+}
+
+impl Active {
+    fn new(planned: Planned, at: usize, until_ms: u64) -> Self {
+        Self { until_ms, ways: Vec::new(), at, moment: None, away_at: None, slows: false, felt: false, planned }
+    }
 }
 
 /// All of them.
@@ -61,6 +83,10 @@ impl Faults {
     /// Whether something planned has not been felt yet, or is not over.
     pub fn owes(&self) -> bool {
         !self.plan.is_empty() || !self.active.is_empty()
+    }
+
+    fn is_active(&self, fault: Fault) -> bool {
+        self.active.iter().any(|active| active.planned.fault == fault)
     }
 
     /// Begins what is due and ends what is over.
@@ -147,7 +173,8 @@ impl Faults {
         let begun = match fault {
             Fault::Kill => Self::crash(world, Loss::Process, until_ms),
             Fault::PowerCut => Self::crash(world, Loss::Power, until_ms),
-            Fault::PowerCutOfAll => Self::crash_all(world, until_ms),
+            Fault::PowerCutOfAll => Self::begin_at_all(world, planned),
+            Fault::CrashAtSnapshot => Self::begin_at_snapshot(world, planned),
             Fault::Stop | Fault::PowerCutAtSync | Fault::SlowDisk => Self::begin_at_one(world, planned, until_ms),
             Fault::Partition | Fault::OneWay | Fault::SlowLinks | Fault::Loss | Fault::Hold => {
                 Self::begin_on_ways(world, planned, until_ms)
@@ -178,30 +205,95 @@ impl Faults {
 
     fn crash_all(world: &mut World, back_ms: u64) -> bool {
         let serving: Vec<usize> = (0..world.shared.places.len()).filter(|at| world.serves(*at)).collect();
-        if serving.is_empty() {
+        for at in &serving {
+            let later = world.faults.chance.of(0..300);
+            Self::crash_one(world, *at, Loss::Power, back_ms + later);
+        }
+        !serving.is_empty()
+    }
+
+    /// Soon all lose power. What hurts most is an answer that no disk has yet, so disks may be slow, and the cut may come with
+    /// an answer.
+    fn begin_at_all(world: &mut World, planned: Planned) -> bool {
+        let now = world.now_ms();
+        let slows = !world.faults.is_active(Fault::SlowDisk) && world.faults.chance.percent(60);
+        let slow_ms = *world.faults.chance.pick(&[30, 200, SLOW_SYNC_MS]);
+        if slows {
+            world.slow_down_all(slow_ms);
+        }
+        let chance = &mut world.faults.chance;
+        let moment = match chance.percent(50) {
+            true => {
+                Moment::after(Awaited::Answer(world.shared.acknowledgements() + chance.of(0..4)), now + ALL_WITHIN_MS)
+            }
+            false => Moment::after(Awaited::Nothing, now + chance.of(0..ALL_WITHIN_MS)),
+        };
+        world.faults.active.push(Active { moment: Some(moment), slows, ..Active::new(planned, EVERYWHERE, 0) });
+        true
+    }
+
+    fn begin_at_snapshot(world: &mut World, planned: Planned) -> bool {
+        // The others are to go on.
+        if (0..world.shared.places.len()).any(|at| world.is_down(at)) {
             return false;
         }
-        for at in serving {
-            let later = world.faults.chance.of(0..300);
-            Self::crash_one(world, at, Loss::Power, back_ms + later);
+        let Some(at) = Self::some_manager(world) else { return false };
+        let now = world.now_ms();
+        let mut active = Active::new(planned, at, 0);
+        let mut latest_ms = now + SNAPSHOT_WITHIN_MS;
+        if world.faults.chance.percent(70) {
+            let log_end = world.shared.statuses().get(&at).map_or(0, |(_, status)| status.last_log_index);
+            let loss = *world.faults.chance.pick(&[Loss::Process, Loss::Power]);
+            Self::crash_one(world, at, loss, now + AWAY_MS);
+            latest_ms += AWAY_MS;
+            (active.away_at, active.felt) = (Some(log_end), true);
         }
-        trace::count(Fault::PowerCutOfAll.name(), 1);
+        active.moment = Some(Moment::after(Awaited::snapshot(at), latest_ms));
+        world.faults.active.push(active);
+        true
+    }
+
+    /// It comes back once the leader's log begins after the end of its own.
+    fn is_forgotten(world: &World, at: usize, log_end: u64) -> bool {
+        let forgets = |status: &v1::ManagerStatus| status.role == "leader" && status.purged_index > log_end;
+        world.shared.statuses().iter().any(|(other, (_, status))| *other != at && forgets(status))
+    }
+
+    fn end_at_snapshot(world: &mut World, active: &Active, back_ms: u64) -> bool {
+        let at = active.at;
+        if !world.serves(at) {
+            return false;
+        }
+        let loss = *world.faults.chance.pick(&[Loss::Process, Loss::Power]);
+        Self::crash_one(world, at, loss, back_ms);
+        if world.faults.chance.percent(50) {
+            let folder = world.shared.places[at].folder();
+            match disk::damage_snapshot(&folder, &mut world.faults.chance) {
+                Ok(damaged) => trace::count("snapshots damaged", u64::from(damaged)),
+                Err(error) => world.fail(format!("the harness: no snapshot to damage: {error}")),
+            }
+        }
         true
     }
 
     fn begin_at_one(world: &mut World, planned: Planned, until_ms: u64) -> bool {
-        let Some(mut at) = Self::some_manager(world) else { return false };
-        let syncs = manager::syncs(at);
+        // A power cut of all that is to come may have slowed disks down.
+        if planned.fault == Fault::SlowDisk && world.faults.is_active(Fault::PowerCutOfAll) {
+            return false;
+        }
+        let Some(at) = Self::some_manager(world) else { return false };
+        let mut active = Active::new(planned, at, until_ms);
         match planned.fault {
             Fault::Stop => world.shared.places[at].stop(),
+            Fault::PowerCutAtSync => active.moment = Some(Moment::after(Awaited::sync(at), u64::MAX)),
             Fault::SlowDisk if world.faults.chance.percent(40) => {
-                at = EVERYWHERE;
-                (0..world.shared.places.len()).for_each(|at| manager::slow_down(at, SLOW_SYNC_MS));
+                active.at = EVERYWHERE;
+                world.slow_down_all(SLOW_SYNC_MS);
             }
             Fault::SlowDisk => manager::slow_down(at, SLOW_SYNC_MS),
             _ => {}
         }
-        world.faults.active.push(Active { until_ms, ways: Vec::new(), at, syncs, planned });
+        world.faults.active.push(active);
         true
     }
 
@@ -226,7 +318,7 @@ impl Faults {
         let all: Vec<String> = ways.iter().map(|(from, to)| format!("{from}>{to}")).collect();
         tracing::info!("{}: {}", fault.name(), all.join(" "));
         // The manager itself may be hurt otherwise meanwhile.
-        world.faults.active.push(Active { until_ms, ways, at: EVERYWHERE, syncs: 0, planned });
+        world.faults.active.push(Active { ways, ..Active::new(planned, EVERYWHERE, until_ms) });
         true
     }
 
@@ -261,20 +353,24 @@ impl Faults {
     }
 
     fn is_over(world: &mut World, index: usize, now: u64) -> bool {
-        let serves = world.serves(world.faults.active[index].at);
+        let Active { at, away_at, .. } = world.faults.active[index];
+        if away_at.is_some_and(|log_end| world.is_down(at) && Self::is_forgotten(world, at, log_end)) {
+            world.start(at);
+            trace::count("managers left behind", 1);
+        }
+        if !world.is_down(at) {
+            world.faults.active[index].away_at = None;
+        }
+        let serves = world.serves(at);
+        let shared = world.shared.clone();
         let Faults { active, chance, .. } = &mut world.faults;
         let active = &mut active[index];
-        if active.planned.fault == Fault::PowerCutAtSync {
-            if active.syncs < u64::MAX && manager::syncs(active.at) > active.syncs {
-                // While it is under way, or just after it.
-                active.syncs = u64::MAX;
-                active.until_ms = now + chance.of(0..5);
-            }
-            return active.syncs == u64::MAX && now >= active.until_ms || !serves;
-        }
+        let is_due = active.moment.as_mut().is_some_and(|moment| moment.is_due(now, &shared, chance));
         match active.planned.fault {
+            Fault::PowerCutAtSync => is_due || !serves,
+            Fault::PowerCutOfAll | Fault::CrashAtSnapshot => is_due,
             Fault::Stop => {
-                let ended = world.shared.places[active.at].ended().is_some_and(|ended| ended.code == 0);
+                let ended = shared.places[at].ended().is_some_and(|ended| ended.code == 0);
                 ended || now > active.until_ms + STOPS_MS || !serves
             }
             _ => now >= active.until_ms,
@@ -282,10 +378,10 @@ impl Faults {
     }
 
     fn end(world: &mut World, active: Active) {
-        let Active { until_ms, ways, at, syncs, planned } = active;
+        let Active { until_ms, ref ways, at, moment, felt, planned, .. } = active;
         let fault = planned.fault;
-        let mut felt = 0;
-        for (from, to) in &ways {
+        let mut felt = u64::from(felt);
+        for (from, to) in ways {
             let (sent, lost) = net::unwatch(from, to);
             felt += if fault == Fault::Loss { lost } else { sent };
             let (from, to) = (from.as_str(), to.as_str());
@@ -299,13 +395,14 @@ impl Faults {
                 _ => {}
             }
         }
-        let back_ms = match fault {
-            Fault::PowerCutAtSync => world.now_ms() + planned.for_ms,
-            _ => until_ms.max(world.now_ms() + 50),
+        let back_ms = match moment {
+            Some(_) => world.now_ms() + planned.for_ms,
+            None => until_ms.max(world.now_ms() + 50),
         };
+        let happened = moment.is_some_and(|moment| moment.has_happened());
         match fault {
             Fault::SlowDisk if at == EVERYWHERE => {
-                felt = (0..world.shared.places.len()).map(manager::speed_up).sum();
+                felt = world.speed_up_all();
             }
             Fault::SlowDisk => felt = manager::speed_up(at),
             Fault::Stop => {
@@ -316,10 +413,18 @@ impl Faults {
                     world.fail(format!("{} was told to stop and has not within {STOPS_MS} ms", at + 1));
                 }
             }
-            Fault::PowerCutAtSync if world.serves(at) && syncs == u64::MAX => {
+            Fault::PowerCutAtSync if world.serves(at) && happened => {
                 Self::crash_one(world, at, Loss::Power, back_ms);
                 felt = 1;
             }
+            Fault::PowerCutOfAll => {
+                if active.slows {
+                    let _ = world.speed_up_all();
+                }
+                felt = u64::from(Self::crash_all(world, back_ms));
+                trace::count("power cuts of all at an answer", u64::from(happened && felt > 0));
+            }
+            Fault::CrashAtSnapshot => felt |= u64::from(Self::end_at_snapshot(world, &active, back_ms)),
             _ => {}
         }
         let now = world.now_ms();

@@ -10,6 +10,7 @@ mod faults;
 mod judge;
 mod looks;
 mod manager;
+mod moments;
 mod net;
 mod operator;
 mod options;

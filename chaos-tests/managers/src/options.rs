@@ -16,8 +16,11 @@ pub enum Fault {
     PowerCut,
     /// Power is cut right after a sync.
     PowerCutAtSync,
-    /// All of them lose power at once.
+    /// All of them lose power at once, half of the time just after somebody was answered; disks may be slow before it.
     PowerCutOfAll,
+    /// A manager crashes just after a snapshot was made there or sent to it, which may be damaged then. Most are away first until
+    /// the others have forgotten what they lack.
+    CrashAtSnapshot,
     /// Managers and clients are cut off from each other, both ways.
     Partition,
     /// Or one way only.
@@ -38,12 +41,13 @@ pub enum Fault {
 
 impl Fault {
     /// All of them, with how many seeds of a hundred have each.
-    const ALL: [(Self, u64); 13] = [
+    const ALL: [(Self, u64); 14] = [
         (Self::Kill, 60),
         (Self::Stop, 35),
         (Self::PowerCut, 55),
         (Self::PowerCutAtSync, 40),
-        (Self::PowerCutOfAll, 30),
+        (Self::PowerCutOfAll, 35),
+        (Self::CrashAtSnapshot, 40),
         (Self::Partition, 55),
         (Self::OneWay, 45),
         (Self::SlowLinks, 35),
@@ -62,6 +66,7 @@ impl Fault {
             Self::PowerCut => "power cuts",
             Self::PowerCutAtSync => "power cuts after a sync",
             Self::PowerCutOfAll => "power cuts of all",
+            Self::CrashAtSnapshot => "crashes at a snapshot",
             Self::Partition => "partitions",
             Self::OneWay => "one-way partitions",
             Self::SlowLinks => "slow links",
@@ -126,6 +131,8 @@ pub struct Options {
 
 /// The cluster forms before this.
 const QUIET_MS: u64 = 1_500;
+/// A manager is left behind within about this.
+const LEFT_BEHIND_MS: u64 = 4_000;
 /// What comes after the faults takes about this long.
 const AFTER_MS: u64 = 9_000;
 
@@ -171,8 +178,9 @@ fn plan(faults: &[Fault], faults_ms: u64, every_ms: u64, chance: &mut Chance) ->
             0 => *chance.pick(&all),
             left => first.swap_remove(chance.below(left)),
         };
-        // While all are down nothing else happens.
-        if each_was_there && fault == Fault::PowerCutOfAll && all.len() > 1 && chance.percent(60) {
+        // While all are down nothing else happens, and nothing else is to happen while one is left behind.
+        let is_long = matches!(fault, Fault::PowerCutOfAll | Fault::CrashAtSnapshot);
+        if each_was_there && is_long && all.len() > 1 && chance.percent(60) {
             continue;
         }
         let for_ms = match fault {
@@ -188,6 +196,9 @@ fn plan(faults: &[Fault], faults_ms: u64, every_ms: u64, chance: &mut Chance) ->
         }
         if fault.is_of_links() {
             links_ms = at_ms + for_ms + 100;
+        }
+        if fault == Fault::CrashAtSnapshot {
+            now = at_ms + LEFT_BEHIND_MS;
         }
         plan.push(Planned { at_ms, fault, for_ms });
     }

@@ -239,6 +239,11 @@ impl World {
         self.down.get(at) == Some(&None) && self.shared.places[at].serves()
     }
 
+    /// Whether a manager is down and comes back later.
+    pub fn is_down(&self, at: usize) -> bool {
+        self.down.get(at).is_some_and(Option::is_some)
+    }
+
     /// Ends a manager at once; it comes back then. Gives the bytes that its folder lost.
     pub fn crash(&mut self, at: usize, loss: Loss, back_ms: u64) -> io::Result<u64> {
         let place = self.shared.places[at].clone();
@@ -271,6 +276,16 @@ impl World {
         self.sim.crash(place.name.as_str());
         place.is_down();
         self.down[at] = Some(back_ms);
+    }
+
+    /// Makes all disks slow: a sync takes at most this, in milliseconds.
+    pub fn slow_down_all(&self, at_most_ms: u64) {
+        (0..self.shared.places.len()).for_each(|at| manager::slow_down(at, at_most_ms));
+    }
+
+    /// Makes all disks as fast as ever; gives the syncs that were slow.
+    pub fn speed_up_all(&self) -> u64 {
+        (0..self.shared.places.len()).map(manager::speed_up).sum()
     }
 
     /// Starts a manager that is down.
