@@ -4,6 +4,7 @@
 mod belonging;
 mod companions;
 mod error;
+mod gap;
 mod gone;
 mod init;
 mod leadership;

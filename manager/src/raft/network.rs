@@ -27,6 +27,7 @@ use tonic::{Status, transport::Channel};
 
 use super::{
     companions::Companions,
+    gap,
     leadership::Member,
     snapshot,
     watchdog::{self, Sent},
@@ -219,7 +220,8 @@ impl RaftNetworkV2<TypeConfig> for Peer {
             // peer that refuses connections would else be called again and again without a pause.
             let Some(first) = input.next().await else { return Ok(futures::stream::empty().boxed()) };
             let sent = Sent::default();
-            let requests = Companions::new(futures::stream::iter([first]).chain(input))
+            let input = gap::until(futures::stream::iter([first]).chain(input), sent.clone());
+            let requests = Companions::new(input)
                 .map(sent.count(move |request| wire::append_to_wire(addressing.clone(), &request)));
             let replies = within(STREAM_DEADLINE, client.append_stream(requests)).await?;
             Ok(watchdog::watch(replies, sent).boxed())

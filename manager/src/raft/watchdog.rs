@@ -4,7 +4,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -23,18 +23,31 @@ use super::{network::failed, wire};
 /// disk has synced; a slow disk takes tens of milliseconds.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// How many requests were sent.
+/// How many requests were sent, and whether that is all there can be.
 #[derive(Debug, Clone, Default)]
-pub struct Sent(Arc<AtomicU64>);
+pub struct Sent {
+    requests: Arc<AtomicU64>,
+    gap: Arc<AtomicBool>,
+}
 
 impl Sent {
     /// Counts each call of `convert`.
     pub fn count<A, B, F: Fn(A) -> B>(&self, convert: F) -> impl Fn(A) -> B + use<A, B, F> {
-        let sent = self.0.clone();
+        let sent = self.requests.clone();
         move |request| {
             sent.fetch_add(1, Ordering::Relaxed);
             convert(request)
         }
+    }
+
+    /// The requests end because what comes next is not in the log any more.
+    pub fn note_gap(&self) {
+        self.gap.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether they ended so.
+    pub fn has_gap(&self) -> bool {
+        self.gap.load(Ordering::Relaxed)
     }
 }
 
@@ -67,9 +80,13 @@ impl Watched {
                     };
                 }
                 Ok(Some(Err(status))) => return Some((Err(failed(&status)), None)),
+                Ok(None) if watched.sent.has_gap() => {
+                    let error = Unreachable::from_string("the entries that it needs next were purged");
+                    return Some((Err(error.into()), None));
+                }
                 Ok(None) => return None,
                 Err(_) => {
-                    let unanswered = watched.sent.0.load(Ordering::Relaxed) > watched.received;
+                    let unanswered = watched.sent.requests.load(Ordering::Relaxed) > watched.received;
                     if unanswered && watched.overdue {
                         let error = Unreachable::from_string("entries stay unanswered");
                         return Some((Err(error.into()), None));
