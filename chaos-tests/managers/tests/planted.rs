@@ -1,28 +1,27 @@
 //! The simulation is tested: a known bug is put in, and a seed finds it.
 #![allow(missing_docs, clippy::unwrap_used)]
 
-use std::process::Command;
+use std::{collections::BTreeSet, process::Command};
 
 use minder_managers_sim::Planted;
 
 /// Each bug with the seed that finds it, and words of which one is in what is found.
-const FOUND_BY: [(&str, u64, &[&str]); 9] = [
+const FOUND_BY: [(&str, u64, &[&str]); 11] = [
+    ("append-before-sync", 6, &["every answer fits one order of all writes"]),
     ("applied-without-rows", 1, &["managers are in step"]),
-    ("folder-goes-back", 1, &["had been answered before", "both lead in term"]),
+    ("folder-goes-back", 2, &["had been answered before", "both lead in term"]),
     ("log-not-synced", 1, &["quarantine"]),
-    ("nothing-synced", 1, &["quarantine"]),
-    ("reads-unconfirmed", 10, &["had been answered before"]),
+    ("nothing-synced", 2, &["quarantine"]),
+    ("reads-unconfirmed", 2, &["had been answered before"]),
     ("requests-forgotten", 1, &["said again"]),
-    ("truncates-too-much", 3, &["missing"]),
-    ("vote-before-sync", 85, &["nothing goes back", "both lead in term"]),
-    ("votes-not-synced", 2, &["its vote is older"]),
+    ("snapshot-without-applied", 5, &["state and snapshots reach only", "managers have equal states"]),
+    ("truncates-too-much", 2, &["missing"]),
+    ("vote-before-sync", 4, &["nothing goes back", "both lead in term"]),
+    ("votes-not-synced", 1, &["its vote is older"]),
 ];
 /// Whatever changes when managers do what makes a run of the same seed another one. Then the first of so many must find the
 /// bug, which takes longer; the seed above is to be the one that this test names.
 const SEEDS: u64 = 100;
-/// Bugs that the first seeds do not find: what the simulation is still too weak for. The first of them shows when all lose
-/// power while something is acknowledged and nobody's disk has it, which one seed in forty or so comes to.
-const NOT_FOUND: [&str; 2] = ["append-before-sync", "snapshot-without-applied"];
 
 #[test]
 fn every_planted_bug_is_found() {
@@ -45,9 +44,8 @@ fn finds(name: &str, seed: u64, words: &[&str]) -> bool {
 }
 
 #[test]
-fn every_planted_bug_is_accounted_for() {
-    let listed = |name: &str| FOUND_BY.iter().any(|(found, ..)| *found == name) || NOT_FOUND.contains(&name);
-    let missing: Vec<_> = Planted::ALL.iter().map(|planted| planted.name()).filter(|name| !listed(name)).collect();
-    assert!(missing.is_empty(), "{missing:?} stand in no table");
-    assert_eq!(Planted::ALL.len(), FOUND_BY.len() + NOT_FOUND.len());
+fn every_planted_bug_is_in_the_table() {
+    let listed: BTreeSet<&str> = FOUND_BY.iter().map(|(name, ..)| *name).collect();
+    let planted: BTreeSet<&str> = Planted::ALL.iter().map(|planted| planted.name()).collect();
+    assert_eq!(listed, planted);
 }
