@@ -145,20 +145,20 @@ fn compare(watch: &Watched, end: u64, chain: &Chain, findings: &mut Vec<String>)
         told.entry(event.revision).or_default().extend(&event.change);
     }
     told.retain(|_, changes| !changes.is_empty());
-    // What the chain does not know cannot be compared: it lies before the latest of its lists.
-    let known_after = |revision: u64| {
-        let listed = chain.links.range(revision..).find(|(_, link)| matches!(link, Link::Listed(_)));
-        listed.map_or(revision, |(at, _)| *at)
+    // What the chain does not know cannot be compared: it has lists in the place of it.
+    let is_known = |revision: u64| {
+        let is_blind = chain.blind.iter().any(|(after, upto)| *after < revision && revision <= *upto);
+        !is_blind && !matches!(chain.links.get(&revision), Some(Link::Listed(_)))
     };
-    let (begin, end) = (known_after(watch.after), end.min(chain.upto));
+    let (begin, end) = (watch.after, end.min(chain.upto));
     if begin >= end {
         return;
     }
     let mut expected = chain.links.range(begin + 1..=end).filter_map(|(revision, link)| match link {
-        Link::Changes(changes) => Some((*revision, changes)),
-        Link::Listed(_) => None,
+        Link::Changes(changes) if is_known(*revision) => Some((*revision, changes)),
+        Link::Changes(_) | Link::Listed(_) => None,
     });
-    for (revision, changes) in told.range(begin + 1..=end) {
+    for (revision, changes) in told.range(begin + 1..=end).filter(|(revision, _)| is_known(**revision)) {
         match expected.next() {
             Some((at, same)) if at == *revision && same.iter().eq(changes.iter().copied()) => {}
             Some((at, _)) if at < *revision => {
@@ -247,6 +247,22 @@ mod tests {
         let all = [watched(1, 0, vec![put(3, "a", false)]), late, whole_of(2)];
         assert_eq!(check(&all, &chain(&all, 1)), Verdict::Holds { checked: 7 });
         assert!(matches!(check(&[], &Chain::default()), Verdict::Inconclusive(_)));
+    }
+
+    /// The chain's own watcher was told nothing between two lists, and another one was.
+    #[test]
+    fn a_watch_is_compared_before_and_after_what_the_chain_does_not_know() {
+        let mut late = watched(1, 6, vec![put(7, "c", false)]);
+        late.listed = Some(Vec::new());
+        let found = |other: Watched| {
+            let all = [watched(1, 0, vec![put(3, "a", false)]), late.clone(), other];
+            check(&all, &chain(&all, 1))
+        };
+        assert_eq!(found(whole_of(2)), Verdict::Holds { checked: 7 });
+        let told = |first, last| watched(2, 0, vec![put(3, first, false), put(5, "b", false), put(7, last, false)]);
+        assert_eq!(found(told("a", "c")), Verdict::Holds { checked: 5 });
+        assert!(matches!(found(told("x", "c")), Verdict::Broken(_)), "before the list");
+        assert!(matches!(found(told("a", "x")), Verdict::Broken(_)), "after it");
     }
 
     fn whole_of(client: u64) -> Watched {
