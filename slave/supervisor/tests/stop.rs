@@ -116,6 +116,26 @@ fn a_late_look_says_only_what_is_due_now() {
     assert_eq!(exit.stop_words(), "stopped as asked in 4.0 s");
 }
 
+/// A slave that was stopped for longer than the grace, right after it had said the first word, killed what had not heard it.
+#[test]
+fn a_kill_that_would_be_late_is_put_off_once_and_shortly() {
+    let mut supervisor = running();
+    assigned(&mut supervisor, Wanted::Stopped, 10_000);
+    for (at, expected) in [
+        (13_500, vec!["INT", "@15000"]),
+        (22_000, vec!["@23000"]),
+        (22_500, vec!["@23000"]),
+        (60_000, vec!["kill", "@65000"]),
+        (99_000, vec!["kill", "@104000"]),
+    ] {
+        assert_eq!(timer(&mut supervisor, at), expected, "at {at}");
+    }
+    let mut in_time = running();
+    assigned(&mut in_time, Wanted::Stopped, 10_000);
+    timer(&mut in_time, 14_000);
+    assert_eq!(timer(&mut in_time, 16_000), ["kill", "@21000"], "a second is no more than a busy machine");
+}
+
 #[test]
 fn a_stop_outlives_its_slave_with_what_is_left_of_its_grace() {
     let mut supervisor = running();
@@ -125,9 +145,14 @@ fn a_stop_outlives_its_slave_with_what_is_left_of_its_grace() {
     let mut again = Supervisor::restore(supervisor.record().clone(), now(11_500));
     assert_eq!(said(&again.step(taken_over.clone(), now(11_500))), ["TERM", "@13000", "@13000"]);
     let mut late = Supervisor::restore(again.record().clone(), now(60_000));
-    assert_eq!(said(&late.step(taken_over, now(60_000))), ["INT", "@60000", "kill", "@65000"]);
-    let exit = end(&mut late, 60_010);
-    assert_eq!((exit.killed_after_grace, exit.stop_ms), (true, Some(50_010)));
+    assert_eq!(
+        said(&late.step(taken_over, now(60_000))),
+        ["INT", "@60000", "@61000"],
+        "nobody hears a word and dies of the next"
+    );
+    assert_eq!(timer(&mut late, 61_000), ["kill", "@66000"]);
+    let exit = end(&mut late, 61_010);
+    assert_eq!((exit.killed_after_grace, exit.stop_ms), (true, Some(51_010)));
     // Gone while nobody looked: asked to, and nobody could measure how long it took.
     let mut gone = Supervisor::restore(supervisor.record().clone(), now(11_500));
     assert_eq!(end(&mut gone, 11_500).stop_words(), "stopped as asked");

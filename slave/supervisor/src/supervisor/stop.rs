@@ -13,6 +13,12 @@ use crate::{
 /// A kill is asked for again after this time: the first word may have been lost with a shim or a connection.
 const KILL_AGAIN_MS: u64 = 5_000;
 
+/// A kill that is looked at so much later than it is due: the slave, or all of its machine, has stood still. The program may
+/// not have heard its last word before now.
+const LATE_MS: u64 = 1_000;
+/// It gets so much time then, or its grace where that is shorter.
+const LATE_GRACE_MS: u64 = 1_000;
+
 /// A stop on its way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Stopping {
@@ -24,6 +30,8 @@ pub(super) struct Stopping {
     said: usize,
     /// When the tree is killed; once it was, when it is killed again.
     kill_at_mono_ms: u64,
+    /// It has got more time because the kill would have been late.
+    late: bool,
     /// The grace was not enough.
     pub(super) killed: bool,
 }
@@ -45,7 +53,7 @@ impl Supervisor {
             self.record.since_ms = now.wall_ms;
         }
         self.record.live = Some(Live { stopping: why == Why::Operator, stop_mono_ms: Some(since_mono_ms), ..live });
-        let stopping = Stopping { why, since_mono_ms, said: 0, kill_at_mono_ms, killed: false };
+        let stopping = Stopping { why, since_mono_ms, said: 0, kill_at_mono_ms, late: false, killed: false };
         self.fact = Fact::Stopping { pid, started_at_ms, stopping };
         [Effect::Save].into_iter().chain(self.settle_stopping(now)).collect()
     }
@@ -61,6 +69,9 @@ impl Supervisor {
         if *pid != 0 && stopping.said < due && !stopping.killed {
             stopping.said = due;
             effects.push(word(&stop, due, live));
+        } else if now.mono_ms > stopping.kill_at_mono_ms + LATE_MS && !stopping.late && !stopping.killed {
+            stopping.late = true;
+            stopping.kill_at_mono_ms = now.mono_ms + stop.grace.0.min(LATE_GRACE_MS);
         } else if now.mono_ms >= stopping.kill_at_mono_ms {
             stopping.killed = true;
             stopping.kill_at_mono_ms = now.mono_ms + KILL_AGAIN_MS;
