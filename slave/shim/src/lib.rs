@@ -19,7 +19,7 @@ pub use bytes::Malformed;
 
 /// Names of files in an incarnation's bundle.
 pub mod bundle {
-    /// What to run; written by the slave before the shim starts.
+    /// What to run; written by the slave, which then says so to the shim.
     pub const LAUNCH: &str = "launch";
     /// What has become of it; written by the shim.
     pub const RECORD: &str = "record";

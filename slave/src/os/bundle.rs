@@ -108,7 +108,7 @@ impl Bundle {
     }
 
     /// Makes it of a folder that has its launch file already. One that is there, and not empty, is left as it is.
-    pub fn take_in_place(&self, folder: &Path) -> io::Result<()> {
+    pub fn make_of(&self, folder: &Path) -> io::Result<()> {
         match (fs::rename(folder, &self.path), self.path.parent()) {
             (Err(error), Some(parent)) if error.kind() == io::ErrorKind::NotFound => {
                 fs::create_dir_all(parent)?;

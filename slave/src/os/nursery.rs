@@ -177,7 +177,7 @@ impl Spare {
         write_launch(&folder.0, launch)?;
         fail_point!("spare-launch-written");
         connection.write_all(&[LAUNCH_IS_THERE])?;
-        bundle.take_in_place(&folder.0)?;
+        bundle.make_of(&folder.0)?;
         fail_point!("spare-named");
         Ok(connection)
     }
