@@ -405,12 +405,15 @@ fn check_covered(folder: &Path, recovered: &Recovered, snapshots: &SnapshotFolde
 }
 
 /// Whoever is behind where the log begins is sent a snapshot that leads there. The newest one may have been damaged and set
-/// aside; then the state, which is whole, is written as another one.
+/// aside; then the state, which is whole, is written as another one. A log that ends before the state is what a crash leaves
+/// right after a snapshot was installed: consensus begins with purging it up to there.
 fn reach_the_log(recovered: &Recovered, snapshots: &SnapshotFolder) -> io::Result<()> {
-    if recovered.position.purged <= snapshots.latest().and_then(|latest| latest.meta().last_log_id) {
+    let Published { state, applied, membership } = &recovered.published;
+    let position = &recovered.position;
+    let begins_after = if position.last < *applied { *applied } else { position.purged };
+    if begins_after <= snapshots.latest().and_then(|latest| latest.meta().last_log_id) {
         return Ok(());
     }
-    let Published { state, applied, membership } = &recovered.published;
     let meta = SnapshotMeta { last_log_id: *applied, last_membership: membership.clone() };
     tracing::warn!(
         index = applied.as_ref().map(|applied| applied.index),

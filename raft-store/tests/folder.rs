@@ -274,6 +274,31 @@ async fn a_damaged_snapshot_has_another_one_written_in_its_place() {
     }
 }
 
+/// A crash between the installation of a snapshot and the purge of the log before it, and damage to that snapshot: the log is
+/// purged up to the state when consensus starts, and the snapshot from before, which does not lead there, ended the manager.
+#[tokio::test]
+async fn a_damaged_snapshot_that_was_just_installed_has_another_one_written_in_its_place() {
+    let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let mut source = filled(from.path(), 40).await;
+    let built = source.machine.get_snapshot_builder().await.build_snapshot().await.unwrap();
+    let mut target = filled(to.path(), 3).await;
+    target.machine.get_snapshot_builder().await.build_snapshot().await.unwrap();
+    let mut receiver = target.store.receive_snapshot().unwrap();
+    receiver.write(&fs::read(built.snapshot.path()).unwrap()).unwrap();
+    let received = receiver.finish().unwrap();
+    let path = received.path().to_owned();
+    target.machine.install_snapshot(&built.meta, received).await.unwrap();
+    drop(target);
+    let mut bytes = fs::read(&path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&path, bytes).unwrap();
+    let mut opened = open(to.path()).unwrap();
+    assert_eq!(opened.store.published().applied, Some(log_id(1, 40)));
+    let current = opened.machine.get_current_snapshot().await.unwrap().unwrap();
+    assert_eq!(current.meta.last_log_id, Some(log_id(1, 40)));
+}
+
 /// A manager that took in a snapshot has promised what is in it, though it never held those entries.
 #[tokio::test]
 async fn a_lost_snapshot_installation_is_quarantined() {
