@@ -232,7 +232,7 @@ impl Client {
                 }
             };
             match verdict {
-                Verdict::Final(error) => return Err(error),
+                Verdict::Final(error) => return Err(attempts.refused(request_id, address, error)),
                 Verdict::Again(why) => attempts.note(address, why),
                 Verdict::AgainUnsure(why) => {
                     attempts.unsure = true;
@@ -363,6 +363,18 @@ impl Attempts {
         }
         tokio::time::sleep(wait).await;
         true
+    }
+
+    /// A manager can refuse an attempt before it looks whether the write of an earlier one, whose answer was lost, has
+    /// happened: for its full disk, say. The write is not refused by that; asked again later, it has its answer.
+    fn refused(mut self, request_id: Option<&str>, address: String, error: Error) -> Error {
+        match error {
+            Error::Refused(why) | Error::TooLarge(why) if self.unsure && request_id.is_some() => {
+                self.note(address, why);
+                self.give_up(request_id)
+            }
+            other => other,
+        }
     }
 
     fn give_up(self, request_id: Option<&str>) -> Error {

@@ -73,6 +73,33 @@ async fn an_answer_that_stays_lost_is_unknown_and_a_call_that_changed_nothing_is
     client.apply(&[spec()], &write).await.unwrap();
 }
 
+/// The leader died with the write in its log, and the next one, which has that log, refused for its full disk: the write was
+/// called refused, and it had happened.
+#[tokio::test]
+async fn a_refusal_after_a_lost_answer_says_nothing_about_the_write() {
+    let (dying, full) = (Fake::start().await, Fake::start().await);
+    let write = Write { request_id: Some("r1".into()), ..Write::default() };
+    let full_disk = || Status::failed_precondition("its disk is full; nothing was changed");
+    full.table.lock().unwrap().troubles.push_back(full_disk());
+    match client(&[&full.address]).apply(&[spec()], &write).await.unwrap_err() {
+        Error::Refused(why) => assert!(why.contains("disk is full"), "{why}"),
+        other => panic!("{other:?}"),
+    }
+    dying.table.lock().unwrap().lost.push_back(Status::unavailable("gone"));
+    full.table.lock().unwrap().troubles.push_back(full_disk());
+    match client(&[&dying.address, &full.address]).apply(&[spec()], &write).await.unwrap_err() {
+        Error::Unknown { request_id, tried } => {
+            assert_eq!(request_id, "r1");
+            assert!(
+                tried.iter().any(|(server, why)| *server == full.address && why.contains("disk is full")),
+                "{tried:?}"
+            );
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(dying.table.lock().unwrap().writes.len(), 1, "it had happened");
+}
+
 #[tokio::test]
 async fn nobody_listening_is_said_soon() {
     let began = Instant::now();
