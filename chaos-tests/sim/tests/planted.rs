@@ -8,7 +8,7 @@ const FOUND_BY: [(&str, u64); 37] = [
     ("ack-before-quorum", 1),
     ("answers-not-in-snapshot", 2),
     ("clock-in-apply", 1),
-    ("count-lost", 38),
+    ("count-lost", 43),
     ("end-before-empty", 2),
     ("exit-lost", 2),
     ("expectation-ignored", 1),

@@ -14,7 +14,7 @@ use std::{
 use minder_shim::{
     bundle, identity,
     launch::Launch,
-    protocol::Request,
+    protocol::{LAUNCH_IS_THERE, Request},
     record::{self, Stage},
 };
 use tempfile::TempDir;
@@ -36,31 +36,33 @@ impl Nursery {
             ends.map(|end| OwnedFd::from_raw_fd(end))
         };
         let mut command = Command::new(SHIM);
-        command.args(["--nursery", &" ".repeat(200)]).stdin(theirs).stdout(Stdio::null()).stderr(Stdio::null());
+        command.args(["--nursery-2", &" ".repeat(200)]).stdin(theirs).stdout(Stdio::null()).stderr(Stdio::null());
         Self { process: command.spawn().unwrap(), requests: ours }
     }
 
-    /// Asks for a shim; gives the connection to it.
+    /// Asks for a shim of a bundle that has its launch file, and says so; gives the connection to it.
     fn birth(&self, bundle: &Path) -> UnixStream {
-        let (connection, theirs) = UnixStream::pair().unwrap();
+        let (mut connection, theirs) = UnixStream::pair().unwrap();
+        let folder = fs::File::open(bundle).unwrap();
         let path = bundle.as_os_str().as_encoded_bytes();
         let mut part = libc::iovec { iov_base: path.as_ptr().cast_mut().cast(), iov_len: path.len() };
         let mut room = [0_u64; 4];
-        // SAFETY: all pointers are to live memory of the lengths given, and the control message has room for its one
-        // descriptor.
+        // SAFETY: all pointers are to live memory of the lengths given, and the control message has room for its two
+        // descriptors.
         unsafe {
             let mut message: libc::msghdr = std::mem::zeroed();
             message.msg_iov = &raw mut part;
             message.msg_iovlen = 1;
             message.msg_control = room.as_mut_ptr().cast();
-            message.msg_controllen = libc::CMSG_SPACE(4) as _;
+            message.msg_controllen = libc::CMSG_SPACE(8) as _;
             let control = libc::CMSG_FIRSTHDR(&raw const message);
             (*control).cmsg_level = libc::SOL_SOCKET;
             (*control).cmsg_type = libc::SCM_RIGHTS;
-            (*control).cmsg_len = libc::CMSG_LEN(4) as _;
-            libc::CMSG_DATA(control).cast::<i32>().write_unaligned(theirs.as_raw_fd());
+            (*control).cmsg_len = libc::CMSG_LEN(8) as _;
+            libc::CMSG_DATA(control).cast::<[i32; 2]>().write_unaligned([theirs.as_raw_fd(), folder.as_raw_fd()]);
             assert_eq!(libc::sendmsg(self.requests.as_raw_fd(), &raw const message, 0), path.len() as isize);
         }
+        connection.write_all(&[LAUNCH_IS_THERE]).unwrap();
         connection
     }
 }

@@ -142,6 +142,8 @@ fn a_bundle_that_is_none_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     assert_eq!(spawn(&folder.path().join("none")).wait().unwrap().code(), Some(exit::BUNDLE));
     assert_eq!(spawn(folder.path()).wait().unwrap().code(), Some(exit::LAUNCH));
-    fs::write(folder.path().join(bundle::LAUNCH), b"nonsense").unwrap();
-    assert_eq!(spawn(folder.path()).wait().unwrap().code(), Some(exit::LAUNCH));
+    assert_eq!(spawn(folder.path()).wait().unwrap().code(), Some(exit::USED), "nothing starts where a shim was before");
+    let other = tempfile::tempdir().unwrap();
+    fs::write(other.path().join(bundle::LAUNCH), b"nonsense").unwrap();
+    assert_eq!(spawn(other.path()).wait().unwrap().code(), Some(exit::LAUNCH));
 }
