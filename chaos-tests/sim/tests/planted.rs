@@ -14,7 +14,7 @@ const FOUND_BY: [(&str, u64); 37] = [
     ("expectation-ignored", 1),
     ("fence-ignored", 19),
     ("forgotten-alive", 2),
-    ("forgotten-and-assigned", 216),
+    ("forgotten-and-assigned", 5483),
     ("gone-not-reported", 2),
     ("intent-after-fork", 17),
     ("kill-of-main-alone", 2),
