@@ -63,6 +63,10 @@ fn text(path: &Path) -> &str {
 
 /// A write of about half a MiB that leaves the table as large as it was.
 async fn large_write(client: &Client, number: u64) -> Result<v1::WriteReply, Error> {
+    large_write_as(client, number, &Write::default()).await
+}
+
+async fn large_write_as(client: &Client, number: u64, write: &Write) -> Result<v1::WriteReply, Error> {
     let host = HostName::new("nowhere").unwrap();
     let padding = format!("{number:08}").repeat(3_500);
     let specs = (0..18).map(|name| {
@@ -70,7 +74,7 @@ async fn large_write(client: &Client, number: u64) -> Result<v1::WriteReply, Err
         let hosts = [host.clone()].into();
         Spec { env, hosts, ..Spec::new(ProcessName::new(format!("p{name}")).unwrap(), "/bin/true") }
     });
-    client.apply(&specs.collect::<Vec<_>>(), &Write::default()).await
+    client.apply(&specs.collect::<Vec<_>>(), write).await
 }
 
 fn folder_bytes(folder: &Path) -> u64 {
@@ -90,7 +94,8 @@ async fn a_full_disk_refuses_writes_in_time_and_takes_them_again_by_itself() {
     let folder = tempfile::tempdir().unwrap();
     let data = disk.path().join("data");
     let (mut manager, client) = manager(folder.path(), &data, "disk_floor_mib = 128").await;
-    large_write(&client, 0).await.unwrap();
+    let first = Write { request_id: Some("first".into()), ..Write::default() };
+    let answer = large_write_as(&client, 0, &first).await.unwrap();
     let filler = disk.path().join("filler");
     fill(&filler, 300 << 20);
     let begin = Instant::now();
@@ -104,6 +109,8 @@ async fn a_full_disk_refuses_writes_in_time_and_takes_them_again_by_itself() {
     assert!(matches!(refused, Error::Refused(_)), "{refused:?}");
     assert!(said.contains("below the floor of 128 MiB") && said.contains("disk_floor_mib"), "{said}");
     assert!(begin.elapsed() < Duration::from_secs(2), "it took {:.1?} to say so", begin.elapsed());
+    let again = large_write_as(&client, 0, &first).await;
+    assert_eq!(again.unwrap(), answer, "what was carried out has its answer, and takes no room");
     // Everything but writes goes on.
     assert_eq!(client.processes(all(), false).await.unwrap().processes.len(), 18);
     assert!(manager.runs());

@@ -68,8 +68,17 @@ async fn propose(core: &Core, proposal: Proposal) -> Result<Reply, Status> {
     if bytes > core.node.version().command_bytes_max() {
         gate(core, CommandVersion::LARGE_APPLIES).await?;
     }
-    let _room = core.room.take(core.node.disk_free_bytes(), bytes as u64)?;
+    let _room = match core.room.take(core.node.disk_free_bytes(), bytes as u64) {
+        Ok(room) => room,
+        Err(full) => return first_answer(core, &proposal.proposal().request).await?.ok_or(full),
+    };
     core.node.propose(proposal).await.map_err(|error| wire::propose_error(core, &error))
+}
+
+/// The answer of a request that was carried out already. Who refused it for want of room would say that it was not.
+async fn first_answer(core: &Core, request: &RequestId) -> Result<Option<Reply>, Status> {
+    linearize(core).await?;
+    Ok(core.node.look(|state| state.remembered(request)))
 }
 
 /// What the write would do now, on a copy of the state.
