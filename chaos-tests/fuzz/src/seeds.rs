@@ -284,11 +284,10 @@ fn slaves(add: &mut impl FnMut(&'static str, &str, Vec<u8>), state: &State, spec
     ledger.put_record(&record());
     ledger.save().expect("a ledger");
     let mut journal = std::fs::read(folder.join("ledger")).expect("a journal");
-    // Of the room behind the last frame a little says as much as all of it.
-    let written = journal.iter().rposition(|byte| *byte != 0xff).map_or(0, |last| last + 1);
-    journal.truncate(written + 64);
     std::fs::remove_dir_all(&folder).expect("a folder of its own");
-    let (frames, _) = minder_slave::journal::parse(&journal).expect("a whole journal");
+    let (frames, end) = minder_slave::journal::parse(&journal).expect("a whole journal");
+    // Of the room behind the last frame a little says as much as all of it.
+    journal.truncate(end + 64);
     add("ledger", "lines", frames.iter().flat_map(|frame| piece(frame)).collect());
     add("journal", "file", journal);
 }

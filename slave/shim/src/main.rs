@@ -25,7 +25,7 @@ use std::{
     process::exit,
 };
 
-use minder_shim::{bundle, exit as code, fail_point, launch::Launch};
+use minder_shim::{bundle, exit as code, fail_point, launch::Launch, protocol::NURSERY};
 
 use crate::{hold::Hold, shim::Shim, sys::Wanted, title::Title};
 
@@ -48,7 +48,7 @@ fn run(words: Vec<OsString>, title: Title) -> ! {
     match first.as_deref().and_then(OsStr::to_str) {
         Some("--exec") => command::run(None, args),
         Some("--hook") => command::run(args.next(), args),
-        Some(nursery::ARGUMENT) => {
+        Some(NURSERY) => {
             let Wanted { name, folder, slave } = nursery::wait();
             title.set(&name);
             if sys::enter(&folder).is_err() {

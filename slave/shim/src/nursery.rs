@@ -17,10 +17,6 @@ use crate::{
     sys::{self, Wanted},
 };
 
-/// Makes this program a nursery. The number is that of what its shims expect of their slave: one that expects something
-/// else does not know the word, and starts nothing.
-pub const ARGUMENT: &str = "--nursery-2";
-
 /// Waits; returns in a fork, with what is wanted of it.
 pub fn wait() -> Wanted {
     sys::detach();

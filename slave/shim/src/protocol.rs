@@ -10,6 +10,9 @@ use crate::{
 pub const VERSION: u16 = 1;
 /// Longest frame; a record is far below.
 pub const FRAME_BYTES_MAX: usize = 1_024;
+/// The word that makes the shim program a nursery. The number is that of what its shims expect of a slave; a program that
+/// expects something else does not know it and starts nothing.
+pub const NURSERY: &str = "--nursery-2";
 /// Comes before any frame on the connection that a nursery's shim is born with: the launch file is there.
 pub const LAUNCH_IS_THERE: u8 = b'L';
 

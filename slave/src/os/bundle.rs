@@ -67,13 +67,17 @@ impl Folders {
 
     /// Removes what is left of an instance. What cannot be removed costs only room.
     pub fn forget(&self, key: &InstanceKey) {
-        for folder in [self.data.join("run").join(folder_name(key)), self.logs(key)] {
-            if let Err(error) = fs::remove_dir_all(&folder)
-                && error.kind() != io::ErrorKind::NotFound
-            {
-                tracing::warn!(folder = %folder.display(), %error, "not removed");
-            }
-        }
+        remove_folder(&self.data.join("run").join(folder_name(key)));
+        remove_folder(&self.logs(key));
+    }
+}
+
+/// Removes a folder with everything in it. What cannot be removed costs only room, and is said.
+pub fn remove_folder(folder: &Path) {
+    if let Err(error) = fs::remove_dir_all(folder)
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        tracing::warn!(folder = %folder.display(), %error, "not removed");
     }
 }
 
@@ -193,10 +197,6 @@ impl Bundle {
 
     /// Removes it when the incarnation is over and taken note of.
     pub fn remove(&self) {
-        if let Err(error) = fs::remove_dir_all(&self.path)
-            && error.kind() != io::ErrorKind::NotFound
-        {
-            tracing::warn!(bundle = %self.path.display(), %error, "not removed");
-        }
+        remove_folder(&self.path);
     }
 }

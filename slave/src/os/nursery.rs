@@ -18,7 +18,10 @@ use std::{
 };
 
 use minder_model::StartFailure;
-use minder_shim::{fail_point, protocol::LAUNCH_IS_THERE};
+use minder_shim::{
+    fail_point,
+    protocol::{LAUNCH_IS_THERE, NURSERY},
+};
 use nix::sys::{
     socket::{
         AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, sendmsg, setsockopt, socketpair,
@@ -27,14 +30,11 @@ use nix::sys::{
     time::{TimeVal, TimeValLike},
 };
 
-use super::bundle::{Bundle, Folders, write_launch};
+use super::bundle::{Bundle, Folders, remove_folder, write_launch};
 
 /// A nursery takes a hundred requests within this, and its socket holds more than that. One that does not is replaced.
 const SEND_WAIT: Duration = Duration::from_secs(1);
 
-/// The word that makes the shim program a nursery. The number is that of what its shims expect of a slave; a program that
-/// expects something else does not know it and starts nothing.
-const ARGUMENT: &str = "--nursery-2";
 /// The next shim is born so long after a start: whoever has just started comes first, and of a thousand starts each need
 /// not wait for the one after it.
 const SPARE_DELAY: Duration = Duration::from_millis(100);
@@ -56,7 +56,8 @@ struct Working {
 /// The shim that is born ahead.
 struct Spares {
     folder: PathBuf,
-    next: u64,
+    /// So many were born; each has a folder of its own.
+    born: u64,
     coming: bool,
     ready: Option<Spare>,
 }
@@ -80,8 +81,8 @@ impl Nursery {
             .ok();
         // Those of the slave before, whose shims have ended with it.
         let folder = folders.spares();
-        remove(&folder);
-        let spares = Spares { folder, next: 1, coming: false, ready: None };
+        remove_folder(&folder);
+        let spares = Spares { folder, born: 0, coming: false, ready: None };
         Self { shim, room, working: Mutex::new(working), spares: Mutex::new(spares) }
     }
 
@@ -134,8 +135,8 @@ impl Nursery {
     fn spare(&self) -> io::Result<Spare> {
         let folder = {
             let mut spares = lock(&self.spares);
-            spares.next += 1;
-            spares.folder.join(spares.next.to_string())
+            spares.born += 1;
+            spares.folder.join(spares.born.to_string())
         };
         fs::create_dir_all(&folder)?;
         let folder = SpareFolder(folder);
@@ -185,15 +186,7 @@ impl Spare {
 
 impl Drop for SpareFolder {
     fn drop(&mut self) {
-        remove(&self.0);
-    }
-}
-
-fn remove(folder: &Path) {
-    if let Err(error) = fs::remove_dir_all(folder)
-        && error.kind() != io::ErrorKind::NotFound
-    {
-        tracing::warn!(folder = %folder.display(), %error, "not removed");
+        remove_folder(&self.0);
     }
 }
 
@@ -207,7 +200,7 @@ impl Working {
         let (requests, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
         setsockopt(&requests, SendTimeout, &TimeVal::milliseconds(SEND_WAIT.as_millis() as i64))?;
         let process = Command::new(shim)
-            .args([ARGUMENT, &" ".repeat(room)])
+            .args([NURSERY, &" ".repeat(room)])
             .stdin(theirs)
             .stdout(Stdio::null())
             .stderr(Stdio::null())

@@ -18,7 +18,7 @@ fn nursery(slave: u32) -> Option<u32> {
         children.flat_map(|text| text.split(' ').filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>()).collect();
     let waits = |pid: &u32| {
         let words = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        words.split(|byte| *byte == 0).any(|word| word.starts_with(b"--nursery")) && is_alive(*pid)
+        words.split(|byte| *byte == 0).any(|word| word == minder_shim::protocol::NURSERY.as_bytes()) && is_alive(*pid)
     };
     pids.into_iter().find(waits)
 }

@@ -14,7 +14,7 @@ use std::{
 use minder_shim::{
     bundle, identity,
     launch::Launch,
-    protocol::{LAUNCH_IS_THERE, Request},
+    protocol::{LAUNCH_IS_THERE, NURSERY, Request},
     record::{self, Stage},
 };
 use tempfile::TempDir;
@@ -36,7 +36,7 @@ impl Nursery {
             ends.map(|end| OwnedFd::from_raw_fd(end))
         };
         let mut command = Command::new(SHIM);
-        command.args(["--nursery-2", &" ".repeat(200)]).stdin(theirs).stdout(Stdio::null()).stderr(Stdio::null());
+        command.args([NURSERY, &" ".repeat(200)]).stdin(theirs).stdout(Stdio::null()).stderr(Stdio::null());
         Self { process: command.spawn().unwrap(), requests: ours }
     }
 
