@@ -2,7 +2,7 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use minder_model::{Cause, InstanceKey, InstanceStatus, Millis, Phase, ProbeState};
@@ -33,6 +33,7 @@ impl Events {
     }
 
     /// Notes that an instance's phase is another one, that its health check turned, or that it begins to wait for others.
+    /// Whoever follows hears of it with [`Self::show`]: a program that is to start waits for nobody who reads of it.
     pub fn phase_changed(&self, before: &InstanceStatus, after: &InstanceStatus) {
         let same_phase = before.phase == after.phase && before.incarnation == after.incarnation;
         if same_phase && is_unhealthy(before) == is_unhealthy(after) && waits(before) == waits(after) {
@@ -50,16 +51,24 @@ impl Events {
     /// Notes something that users want to know of an instance and that is no change of phase: one line.
     pub fn tell(&self, key: &InstanceKey, text: String) {
         self.push(v1::SlaveEvent { time_ms: wall_ms(), instance: key.to_string(), text, ..v1::SlaveEvent::default() });
+        self.show();
     }
 
     /// Notes something of this host itself: one line.
     pub fn tell_of_host(&self, text: String) {
         self.push(v1::SlaveEvent { time_ms: wall_ms(), text, ..v1::SlaveEvent::default() });
+        self.show();
+    }
+
+    /// Wakes whoever follows, if there is anything new.
+    pub fn show(&self) {
+        let newest = self.ring().sequence;
+        self.newest.send_if_modified(|shown| std::mem::replace(shown, newest) != newest);
     }
 
     /// Events after number `after`, at most `most` of the newest.
     pub fn after(&self, after: u64, most: usize) -> Vec<v1::SlaveEvent> {
-        let ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
+        let ring = self.ring();
         let newer = ring.events.iter().filter(|event| event.sequence > after).count();
         ring.events.iter().skip(ring.events.len() - newer.min(most)).cloned().collect()
     }
@@ -69,15 +78,18 @@ impl Events {
         self.newest.subscribe()
     }
 
+    fn ring(&self) -> MutexGuard<'_, Ring> {
+        self.ring.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn push(&self, mut event: v1::SlaveEvent) {
-        let mut ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut ring = self.ring();
         ring.sequence += 1;
         event.sequence = ring.sequence;
         ring.events.push_back(event);
         if ring.events.len() > KEPT_MAX {
             ring.events.pop_front();
         }
-        self.newest.send_replace(ring.sequence);
     }
 }
 
@@ -140,4 +152,35 @@ fn is_unhealthy(status: &InstanceStatus) -> bool {
 
 fn waits(status: &InstanceStatus) -> bool {
     matches!(status.cause, Cause::Waiting(_))
+}
+
+#[cfg(test)]
+mod tests {
+    use minder_supervisor::{Record, Supervisor};
+
+    use super::*;
+    use crate::clock::now;
+
+    #[test]
+    fn a_phase_wakes_nobody_before_it_is_shown_and_a_word_at_once() {
+        let key = InstanceKey::parse("web").unwrap();
+        let before = Supervisor::new(Record::new(key.clone(), 0)).status(now());
+        let after = InstanceStatus { phase: Phase::Running, pid: 7, ..before.clone() };
+        let events = Events::new();
+        let mut newest = events.newest();
+        let mut is_woken = || {
+            let changed = newest.has_changed().unwrap();
+            newest.mark_unchanged();
+            changed
+        };
+        events.phase_changed(&before, &after);
+        assert!(!is_woken());
+        events.show();
+        assert!(is_woken());
+        events.show();
+        assert!(!is_woken(), "nothing was new");
+        events.tell(&key, "reloaded".into());
+        assert!(is_woken());
+        assert_eq!(events.after(0, 10).len(), 2);
+    }
 }

@@ -472,6 +472,7 @@ impl Host {
             done();
         }
         fail_point!("turn-carried-out");
+        self.events.show();
         self.publish();
         Ok(())
     }

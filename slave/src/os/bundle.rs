@@ -84,8 +84,14 @@ pub fn remove_folder(folder: &Path) {
 /// Writes the launch file. The environment is in it, which is nobody else's business.
 pub fn write_launch(folder: &Path, launch: &[u8]) -> io::Result<()> {
     let mut options = fs::OpenOptions::new();
-    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(folder.join(bundle::LAUNCH))?;
-    file.write_all(launch)
+    let options = options.write(true).create(true).truncate(false).mode(0o600);
+    let mut file = options.open(folder.join(bundle::LAUNCH))?;
+    file.write_all(launch)?;
+    // Not cut before: some file systems send a file that was emptied to disk as soon as it is closed.
+    if file.metadata()?.len() > launch.len() as u64 {
+        file.set_len(launch.len() as u64)?;
+    }
+    Ok(())
 }
 
 /// Instance names hold no blanks or slashes; the number is always there, so that no two names meet.

@@ -140,6 +140,8 @@ impl Nursery {
         };
         fs::create_dir_all(&folder)?;
         let folder = SpareFolder(folder);
+        // Making a file takes longer than writing it.
+        write_launch(&folder.0, b"")?;
         let connection = self.ask(&folder.0)?;
         Ok(Spare { folder, connection })
     }

@@ -26,6 +26,9 @@ use crate::{
 const KILLS: usize = 60;
 /// runit makes a child wait that lived shorter than a second; nobody is killed before that.
 const LIFE: Duration = Duration::from_millis(1_100);
+/// Before each kill the machine is left alone for this long: whoever comes after a busy peer would find caches filled and
+/// processors awake.
+const QUIET: Duration = Duration::from_millis(100);
 /// Processes of the second part.
 const MANY: usize = 1_000;
 /// And how long they are left alone.
@@ -61,6 +64,7 @@ async fn kills(kinds: &[Kind], folder: &Path) {
     for kill in 1..=KILLS {
         tokio::time::sleep(LIFE).await;
         for (peer, took) in &mut peers {
+            tokio::time::sleep(QUIET).await;
             let pid = peer.starts().last().unwrap().1;
             let begin = mono_now();
             nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid as i32), nix::sys::signal::Signal::SIGKILL).unwrap();
