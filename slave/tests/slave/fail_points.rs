@@ -1,10 +1,11 @@
-//! At most one, nothing lost and nothing stuck, whichever named step a slave or a shim dies at. The points are read from
-//! the source, so a new one is walked without anybody thinking of it.
+//! At most one, nothing lost and nothing stuck, whichever named step a slave or a shim dies at, with cgroups and without.
+//! The points are read from the source, so a new one is walked without anybody thinking of it.
 //!
 //! For each, two processes live a whole life: started, ended by themselves and restarted, taken over by another slave, one
-//! of them without its shim, stopped, started again, removed. On the way whoever comes by the point dies there, alone or with its slave and every
-//! shim. The programs keep the account: each holds a lock that all it is made of holds, and writes down where it begins
-//! and how it ends. `make drill-steps` walks every passage of every point; here it is the first of each, and every sync.
+//! of them without its shim, stopped, started again, removed. On the way whoever comes by the point dies there, alone or
+//! with its slave and every shim. The programs keep the account: each holds a lock that all it is made of holds, and writes
+//! down where it begins and how it ends. `make drill-steps` walks every passage of every point; here it is the first of
+//! each, and every sync.
 
 use std::{
     collections::BTreeMap,
@@ -35,16 +36,28 @@ const AFTER: [(&str, &str); 1] = [("left-shim-released", "end-recorded")];
 const STARTS: usize = 3;
 const NAMES: [&str; 2] = ["polite", "deaf"];
 
-/// Holds the lock; ends with 7 when it is told to go, and by TERM unless it is deaf.
+/// Holds the lock; ends with 7 when it is told to go, and by TERM unless it is deaf. Its children hold the lock as well,
+/// unless it is told to close the descriptor for them.
 const SCRIPT: &str = r#"exec 9>>"$0.$1.lock"; flock -n 9 || echo "DOUBLE $1 $2" >> "$0"; echo "start $1 $2" >> "$0"
 if [ $1 = deaf ]; then trap '' TERM; else trap 'echo "end $1 $2 0" >> "$0"; exit 0' TERM; fi
-while :; do [ -e "$0.$1.go" ] && rm "$0.$1.go" && echo "end $1 $2 7" >> "$0" && exit 7; sleep 0.1; done"#;
+pause() { if [ $3 = close ]; then sleep 0.1 9>&-; else sleep 0.1; fi; }
+while :; do [ -e "$0.$1.go" ] && rm "$0.$1.go" && echo "end $1 $2 7" >> "$0" && exit 7; pause "$@"; done"#;
 
 /// A named step and whose it is.
 #[derive(Debug, Clone)]
 struct Point {
     name: String,
     of_shim: bool,
+}
+
+/// How the slave holds its processes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Held {
+    /// By cgroups, where they can be used here.
+    Firmly,
+    /// By sessions alone. Whoever of a tree outlives both its shim and its main process is not found again, and does not
+    /// count here.
+    BySession,
 }
 
 /// Who dies at it.
@@ -58,6 +71,15 @@ enum Dies {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn at_each_named_step() {
+    walk_all(Held::Firmly).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn at_each_named_step_without_cgroups() {
+    walk_all(Held::BySession).await;
+}
+
+async fn walk_all(held: Held) {
     if !cfg!(debug_assertions) {
         eprintln!("skipped: there are no fail points in a build without debug assertions");
         return;
@@ -71,7 +93,7 @@ async fn at_each_named_step() {
             let all = every_passage || (point.name == EVERY_TURN && dies == Dies::Alone);
             let (point, slots) = (point.clone(), slots.clone());
             let name = format!("{} {dies:?}", point.name);
-            walks.push((name, tokio::spawn(walk(point, dies, all, slots))));
+            walks.push((name, tokio::spawn(walk((point, dies, held), all, slots))));
         }
     }
     let mut lives = 0;
@@ -113,14 +135,14 @@ fn points() -> Vec<Point> {
 }
 
 /// Lives with a death at each passage of one point, or at its first; gives their number.
-async fn walk(point: Point, dies: Dies, every_passage: bool, slots: Arc<Semaphore>) -> usize {
+async fn walk(how: (Point, Dies, Held), every_passage: bool, slots: Arc<Semaphore>) -> usize {
     let at_once = if every_passage { PASSAGES_AT_ONCE } else { 1 };
     let mut reached = 0;
     for first in (1..PASSAGES_MAX).step_by(at_once as usize) {
-        let lives = (first..first + at_once).map(|passage| live(&point, dies, passage, &slots));
+        let lives = (first..first + at_once).map(|passage| live(&how, passage, &slots));
         let came_by = futures::future::join_all(lives).await.into_iter().filter(|came_by| *came_by).count();
         reached += came_by;
-        assert!(reached > 0, "nobody comes by {}", point.name);
+        assert!(reached > 0, "nobody comes by {}", how.0.name);
         if !every_passage || came_by < at_once as usize {
             break;
         }
@@ -128,9 +150,9 @@ async fn walk(point: Point, dies: Dies, every_passage: bool, slots: Arc<Semaphor
     reached
 }
 
-async fn live(point: &Point, dies: Dies, passage: u64, slots: &Semaphore) -> bool {
+async fn live((point, dies, held): &(Point, Dies, Held), passage: u64, slots: &Semaphore) -> bool {
     let _slot = slots.acquire().await.unwrap();
-    Life::begin(point, dies, passage).await.live().await
+    Life::begin(point, *dies, *held, passage).await.live().await
 }
 
 /// One life of both processes.
@@ -139,6 +161,7 @@ struct Life {
     account: PathBuf,
     point: Point,
     dies: Dies,
+    held: Held,
     passage: u64,
     /// Counts who came by.
     passages: PathBuf,
@@ -154,11 +177,15 @@ struct Life {
 }
 
 impl Life {
-    async fn begin(point: &Point, dies: Dies, passage: u64) -> Self {
-        let stage = Stage::set_without_slave(Programs::present(), "").await;
+    async fn begin(point: &Point, dies: Dies, held: Held, passage: u64) -> Self {
+        let (setting, lock) = match held {
+            Held::Firmly => ("", "keep"),
+            Held::BySession => ("supervision = \"session\"", "close"),
+        };
+        let stage = Stage::set_without_slave(Programs::present(), setting).await;
         let account = stage.folder.path().join("account");
         let specs = NAMES.map(|name| {
-            let args = ["-c", SCRIPT, account.to_str().unwrap(), name, "${incarnation}"];
+            let args = ["-c", SCRIPT, account.to_str().unwrap(), name, "${incarnation}", lock];
             let spec = spec(name, "/bin/sh", &args);
             if name == "polite" { with_everything(spec) } else { deaf(spec) }.resolve(&host())
         });
@@ -166,6 +193,7 @@ impl Life {
             account,
             point: point.clone(),
             dies,
+            held,
             passage,
             passages: stage.folder.path().join("passages"),
             killed: false,
@@ -217,6 +245,8 @@ impl Life {
     /// What the account says, which nobody in Minder has written.
     fn judge(&self) {
         self.nothing_runs();
+        let by_session = self.stage.facts.supervision() == v1::SupervisionLevel::Session;
+        assert!(self.held == Held::Firmly || by_session, "{:?}", self.stage.facts);
         let text = fs::read_to_string(&self.account).unwrap();
         assert!(!text.contains("DOUBLE"), "{text}");
         for name in NAMES {
@@ -337,7 +367,8 @@ impl Life {
         }
         let Ok(Some(message)) = tokio::time::timeout(look, self.stage.try_next()).await else { return };
         match message {
-            FromSlave::Hello(_) => {
+            FromSlave::Hello(hello) => {
+                self.stage.facts = hello.facts.unwrap_or_default();
                 self.stage
                     .try_say(ToSlave::Hello(v1::HelloReply { cluster_id: CLUSTER.into(), ..Default::default() }))
                     .await;
