@@ -26,6 +26,10 @@ fn run(world: Arc<World>, lease: Lease, mut chance: Chance) -> BoxFuture<'static
             manager.kill();
             cut = cut.and(tokio::task::block_in_place(|| disk.mount_again()));
         }
+        // Without its disk none can come back, and that says nothing of it.
+        if let Err(why) = cut {
+            return Outcome::Unclear(why);
+        }
         a_while(&mut chance, 100..2_000).await;
         let mut names = Vec::new();
         for manager in lease.managers.iter().map(|manager| &world.managers[*manager]) {
@@ -37,10 +41,7 @@ fn run(world: Arc<World>, lease: Lease, mut chance: Chance) -> BoxFuture<'static
             }
             names.push(manager.name.clone());
         }
-        match cut {
-            Ok(()) => Outcome::Installed(names.join(" ")),
-            Err(why) => Outcome::Unclear(why),
-        }
+        Outcome::Installed(names.join(" "))
     }
     .boxed()
 }
