@@ -198,14 +198,17 @@ impl Proposal {
         minder_model::encode_after(&[self.command.needs().0], self)
     }
 
-    /// Reads the stored form; any bytes give a proposal or a named error.
+    /// Reads the stored form; any bytes give a proposal or a named error. What a proposal needs is known, whatever the byte
+    /// before it says.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, DecodeError> {
-        match bytes.split_first() {
-            None => Err(DecodeError::Empty),
-            Some((&version, rest)) if version <= CommandVersion::NEWEST.0 => {
-                minicbor::decode(rest).map_err(DecodeError::Malformed)
-            }
-            Some((&newer, _)) => Err(DecodeError::NewerFormat(newer)),
-        }
+        let (&version, rest) = bytes.split_first().ok_or(DecodeError::Empty)?;
+        let known = |version: u8| match version <= CommandVersion::NEWEST.0 {
+            true => Ok(()),
+            false => Err(DecodeError::NewerFormat(version)),
+        };
+        known(version)?;
+        let proposal: Self = minicbor::decode(rest).map_err(DecodeError::Malformed)?;
+        known(proposal.command.needs().0)?;
+        Ok(proposal)
     }
 }

@@ -82,6 +82,10 @@ fn a_proposal_and_a_table_of_a_newer_program_are_refused_by_name() {
     newer[0] = CommandVersion::NEWEST.0 + 1;
     let error = Proposal::from_bytes(&newer).unwrap_err().to_string();
     assert!(error.contains("needs commands of version 3, this program knows those up to 2"), "{error}");
+    let mut raises = proposal("r", Command::RaiseVersion(CommandVersion(CommandVersion::NEWEST.0 + 1))).to_bytes();
+    raises[0] = FIRST.0;
+    let error = Proposal::from_bytes(&raises).unwrap_err().to_string();
+    assert!(error.contains("needs commands of version 3"), "{error}");
     let mut table = Table::begun(CommandVersion::NEWEST);
     table.write(Command::RaiseVersion(CommandVersion(CommandVersion::NEWEST.0 + 1)));
     let (key, row) = table.state.rows().next().unwrap();
