@@ -7,7 +7,7 @@
 use std::{pin::Pin, sync::Arc, time::Duration};
 
 use futures::{FutureExt, future::BoxFuture};
-use minder_fleet::{Effect, Event, Hello, Reported, Session};
+use minder_fleet::{Effect, Event, Hello, Lag, Reported, Session};
 use minder_model::{BootId, ClusterId, Digest, HISTORY_SAMPLES, HostName, InstanceKey, RequestId, Revision};
 use minder_proto::{convert, v1};
 use minder_state::{Command, Expect, HostRecord, Outcome, Proposal};
@@ -61,6 +61,7 @@ impl v1::slave_server::Slave for SlaveService {
             out: to_slave,
             number: self.core.fleet.next_session(),
             session: None,
+            lag: Lag::default(),
             changed: Arc::new(Notify::new()),
             presence: None,
             first_sync: FirstSync::None,
@@ -81,6 +82,8 @@ struct Attendance {
     out: mpsc::Sender<Box<v1::ToSlave>>,
     number: u64,
     session: Option<Session>,
+    /// How late this session's messages are.
+    lag: Lag,
     changed: Arc<Notify>,
     /// Whose stream it is, once the slave said so.
     presence: Option<HostName>,
@@ -189,14 +192,10 @@ impl Attendance {
         confirming: &mut Confirming,
     ) -> Result<(), Ended> {
         use v1::from_slave::Message;
-        if let Some(host) = self.session.as_ref().and_then(Session::host)
-            && let Some(change) = self.core.fleet.heard(host)
-        {
-            self.core.silence_event(&change);
-        }
         match message.message {
             Some(Message::Hello(hello)) => self.on_hello(hello, orders, confirming).await,
             Some(Message::Heartbeat(heartbeat)) => {
+                self.note_life(heartbeat.up_ms);
                 self.note_clock(heartbeat.wall_ms);
                 self.step(Event::Heartbeat { nonce: heartbeat.nonce }, confirming).await
             }
@@ -260,13 +259,24 @@ impl Attendance {
             Ok(meaning) => self.core.host_event(&host, &meaning),
             Err(duplicate) => return self.refuse(duplicate.to_string()).await,
         }
-        if let Some(change) = self.core.fleet.heard(&host) {
+        if let Some(change) = self.core.fleet.heard(&host, 0) {
             self.core.silence_event(&change);
         }
         self.session = Some(session);
+        self.lag = Lag::default();
         let core = self.core.clone();
         self.first_sync = FirstSync::Waiting(Box::pin(async move { core.places.first_sync().await }));
         self.step(Event::Hello(introduced), confirming).await
+    }
+
+    /// Notes a sign of life, as old as it is. Whatever was said before it on this stream has come in before it. A slave of
+    /// before does not say when it was given.
+    fn note_life(&mut self, their_up_ms: u64) {
+        let Some(host) = self.session.as_ref().and_then(Session::host) else { return };
+        let lag_ms = if their_up_ms > 0 { self.lag.of(their_up_ms, self.core.fleet.now_ms()) } else { 0 };
+        if let Some(change) = self.core.fleet.heard(host, lag_ms) {
+            self.core.silence_event(&change);
+        }
     }
 
     /// Notes how far the slave's clock is off. A slave of before says nothing of it.

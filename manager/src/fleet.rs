@@ -202,10 +202,11 @@ impl Fleet {
         inner.hosts.get(host).and_then(|entry| entry.session.as_ref()).is_some_and(|session| session.number == number)
     }
 
-    /// Notes a sign of life. Says so when the host was silent before.
-    pub fn heard(&self, host: &HostName) -> Option<Change> {
+    /// Notes a sign of life that was so long on its way. Says so when the host was silent before.
+    pub fn heard(&self, host: &HostName, lag_ms: u64) -> Option<Change> {
         let now_ms = self.now_ms();
-        let change = crate::lock(&self.inner).silence.as_mut().and_then(|silence| silence.heard(host, now_ms));
+        let at_ms = now_ms.saturating_sub(lag_ms);
+        let change = crate::lock(&self.inner).silence.as_mut().and_then(|silence| silence.heard(host, at_ms, now_ms));
         if change.is_some() {
             self.bump();
         }
@@ -242,7 +243,7 @@ impl Fleet {
     }
 
     /// Milliseconds of this process' monotonic clock.
-    fn now_ms(&self) -> u64 {
+    pub fn now_ms(&self) -> u64 {
         self.began.elapsed().as_millis() as u64
     }
 

@@ -16,6 +16,12 @@ pub fn mono_ms() -> u64 {
     time.tv_sec.unsigned_abs() * 1_000 + time.tv_nsec.unsigned_abs() / 1_000_000
 }
 
+/// Milliseconds since the machine came up, those included in which it slept.
+pub fn up_ms() -> u64 {
+    let time = clock_gettime(ClockId::Boottime);
+    time.tv_sec.unsigned_abs() * 1_000 + time.tv_nsec.unsigned_abs() / 1_000_000
+}
+
 /// The time and a random number for one step.
 pub fn now() -> Now {
     Now { mono_ms: mono_ms(), wall_ms: wall_ms(), random: rand::random() }

@@ -27,7 +27,7 @@ use tokio_stream::StreamExt;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
-    clock::wall_ms,
+    clock::{up_ms, wall_ms},
     host::{Message, Refusal, View},
     link::{Counted, Link, Stream},
     logs,
@@ -294,7 +294,7 @@ impl Attendance {
         }
         session.nonce += 1;
         let nonce = session.nonce;
-        self.send(Out::Heartbeat(v1::Heartbeat { nonce, wall_ms: wall_ms() })).await
+        self.send(Out::Heartbeat(v1::Heartbeat { nonce, wall_ms: wall_ms(), up_ms: up_ms() })).await
     }
 
     async fn on_assignment(&mut self, assignment: v1::Assignment) -> Result<(), Ended> {

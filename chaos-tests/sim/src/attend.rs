@@ -3,7 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use minder_fleet::{Acquaintance, Effect, Event as SessionEvent, Hello, Observed, Session, Silence, SilenceLimits};
+use minder_fleet::{
+    Acquaintance, Effect, Event as SessionEvent, Hello, Lag, Observed, Session, Silence, SilenceLimits,
+};
 use minder_model::HostName;
 
 use crate::{
@@ -19,6 +21,8 @@ use crate::{
 #[derive(Debug, Default)]
 pub struct Attendance {
     session: Option<Session>,
+    /// How late this session's messages are.
+    lag: Lag,
     host: Option<HostName>,
     /// It waits for the host to be registered; what comes meanwhile waits with it.
     registering: Option<Box<Introduction>>,
@@ -52,7 +56,7 @@ impl Fleet {
         let mut silence = Silence::new(SilenceLimits::default(), now);
         hosts.for_each(|host| silence.expect(host));
         if keeps {
-            self.hosts.keys().for_each(|host| drop(silence.heard(host, now)));
+            self.hosts.keys().for_each(|host| drop(silence.heard(host, now, now)));
         }
         self.silence = Some(silence);
     }
@@ -118,14 +122,12 @@ impl World {
             attendance.held.push_back(message);
             return;
         }
-        if attendance.session.is_some()
-            && let Some(host) = attendance.host.clone()
-        {
-            self.heard(manager, &host);
-        }
         match message {
             Message::Hello(introduction) => self.on_hello(manager, connection, introduction),
-            Message::Heartbeat { nonce } => self.step_session(connection, SessionEvent::Heartbeat { nonce }),
+            Message::Heartbeat { nonce, up_ms } => {
+                self.note_life(manager, connection, up_ms);
+                self.step_session(connection, SessionEvent::Heartbeat { nonce });
+            }
             Message::Report(report) => self.on_report(manager, connection, *report),
             Message::Refused { why } => {
                 if self.planted != Some(Planted::RefusalIgnored) {
@@ -147,10 +149,18 @@ impl World {
         }
     }
 
-    fn heard(&mut self, manager: usize, host: &HostName) {
+    fn note_life(&mut self, manager: usize, connection: u64, up_ms: u64) {
+        let now = self.now;
+        let Some((_, attendance)) = self.attendance(connection) else { return };
+        let Some(host) = attendance.host.clone().filter(|_| attendance.session.is_some()) else { return };
+        let lag = attendance.lag.of(up_ms, now);
+        self.heard(manager, &host, lag);
+    }
+
+    fn heard(&mut self, manager: usize, host: &HostName, lag: u64) {
         let now = self.now;
         if let Some(silence) = &mut self.managers[manager].fleet.silence {
-            silence.heard(host, now);
+            silence.heard(host, now - lag, now);
         }
     }
 
@@ -227,13 +237,14 @@ impl World {
         let before = known.connection.replace(connection);
         known.acquaintance = Some(now);
         known.observed = Observed::default();
-        self.heard(manager, &host);
+        self.heard(manager, &host, 0);
         if let Some(before) = before.filter(|before| *before != connection) {
             // A later session of the same slave has taken over: that stream is a remnant.
             self.end_stream(before, Way::Down);
         }
         if let Some((_, attendance)) = self.attendance(connection) {
             attendance.session = Some(session);
+            attendance.lag = Lag::default();
             attendance.host = Some(host);
             attendance.number += 1;
         }

@@ -26,6 +26,8 @@ pub enum Message {
     Heartbeat {
         /// Counts up.
         nonce: u64,
+        /// When it was sent, on the machine's clock that only goes forward.
+        up_ms: u64,
     },
     /// Manager: heard it.
     HeartbeatReply {

@@ -264,7 +264,7 @@ impl World {
         let nonce = session.nonce;
         session.sent_at.insert(nonce, now);
         session.sent_at.retain(|sent, _| *sent + 4 > nonce);
-        self.send(connection, Way::Up, Message::Heartbeat { nonce });
+        self.send(connection, Way::Up, Message::Heartbeat { nonce, up_ms: now });
         let epoch = self.hosts[host].epoch;
         self.after(HEARTBEAT_MS, Event::Beat { host, epoch, connection, nonce });
     }

@@ -8,6 +8,7 @@ use prost::Message;
 use tokio::sync::watch;
 
 use super::{crowd_host, tally::Tally};
+use crate::mono_now;
 
 /// What the slave of a program says of its machine, in size.
 const CORES: u32 = 2;
@@ -99,7 +100,7 @@ impl Slave {
 
     pub fn beat(&self, session: &mut Session) -> Out {
         session.nonce += 1;
-        Out::Heartbeat(v1::Heartbeat { nonce: session.nonce, wall_ms: wall_ms() })
+        Out::Heartbeat(v1::Heartbeat { nonce: session.nonce, wall_ms: wall_ms(), up_ms: mono_now().as_millis() as u64 })
     }
 
     /// The machine's sample, and its last hour once in a session.

@@ -9,6 +9,7 @@ extern crate alloc;
 
 mod condition;
 mod explain;
+mod lag;
 mod observed;
 mod session;
 mod silence;
@@ -17,6 +18,7 @@ mod view;
 
 pub use condition::{Acquaintance, Condition, Doubt, SilenceLimits, Standing, name_managers, returned};
 pub use explain::explain;
+pub use lag::Lag;
 pub use observed::{Observed, PhaseCounts, Reported};
 pub use session::{Effect, Event, Hello, Session};
 pub use silence::{Change, Silence};

@@ -92,19 +92,22 @@ impl Silence {
         self.lost.remove(host);
     }
 
-    /// A sign of life. Says so when the host was silent before.
-    pub fn heard(&mut self, host: &HostName, now_ms: u64) -> Option<Change> {
+    /// A sign of life that was given at `at_ms`. Says so when the host was silent before. One that is older than the suspect
+    /// limit ends no silence.
+    pub fn heard(&mut self, host: &HostName, at_ms: u64, now_ms: u64) -> Option<Change> {
         self.expect(host);
+        let limits = self.limits;
         let entry = self.hosts.get_mut(host)?;
-        let before = entry.heard_ms.replace(now_ms);
-        if entry.condition == Condition::Connected {
+        let before = entry.heard_ms;
+        entry.heard_ms = before.max(Some(at_ms));
+        if entry.condition == Condition::Connected || now_ms.saturating_sub(at_ms) >= limits.suspect_ms {
             return None;
         }
         let from = core::mem::replace(&mut entry.condition, Condition::Connected);
         entry.opinion = None;
         self.silent.remove(host);
         self.lost.remove(host);
-        self.set_timer(host, now_ms + self.limits.suspect_ms);
+        self.set_timer(host, at_ms + limits.suspect_ms);
         let silent_ms = now_ms.saturating_sub(before?);
         Some(Change::Host {
             host: host.clone(),

@@ -28,7 +28,7 @@ impl World {
         let mut silence = Silence::new(SilenceLimits::default(), 0);
         let beating: Vec<HostName> = (0..hosts).map(host).collect();
         for host in &beating {
-            silence.heard(host, 0);
+            silence.heard(host, 0, 0);
         }
         Self { silence, now_ms: 0, beating, others: None, told: Vec::new() }
     }
@@ -39,7 +39,7 @@ impl World {
             let now = self.now_ms;
             let mut changes = Vec::new();
             if now.is_multiple_of(S) {
-                changes.extend(self.beating.iter().filter_map(|host| self.silence.heard(host, now)));
+                changes.extend(self.beating.iter().filter_map(|host| self.silence.heard(host, now, now)));
             }
             changes.extend(self.silence.look(now));
             let asked = self.silence.questions(now);
@@ -190,6 +190,25 @@ fn a_new_leader_calls_nobody_lost_before_it_has_led_as_long_and_forgets_who_is_r
     assert_eq!(world.condition(0), Condition::Lost);
     assert_eq!(world.silence.counts(), (0, 1, 1));
     assert!(world.told.iter().all(|(_, change)| change.host() != Some(&host(1))), "{:?}", world.told);
-    world.silence.heard(&host(0), 16 * S);
+    world.silence.heard(&host(0), 16 * S, 16 * S);
     assert!(world.silence.is_connected(&host(0)));
+}
+
+/// What waited in a cut network comes in at once when that ends, the oldest first: the first of it says nothing of now.
+#[test]
+fn an_old_sign_of_life_ends_no_silence() {
+    let mut world = World::new(1);
+    world.beating.clear();
+    world.run_to(9 * S);
+    assert_eq!(world.condition(0), Condition::Suspect);
+    let heard = |world: &mut World, at| world.silence.heard(&host(0), at, 9 * S);
+    assert_eq!(heard(&mut world, S), None);
+    assert_eq!(heard(&mut world, 4 * S), None);
+    let standing = world.silence.standing(&host(0), 9 * S);
+    assert_eq!((standing.condition, standing.silent_ms), (Condition::Suspect, Some(5 * S)));
+    assert!(heard(&mut world, 8 * S).is_some());
+    let standing = world.silence.standing(&host(0), 9 * S);
+    assert_eq!((standing.condition, standing.silent_ms), (Condition::Connected, Some(S)));
+    world.run_to(13 * S);
+    assert_eq!(world.condition(0), Condition::Suspect, "its silence began when it was given");
 }
