@@ -143,6 +143,16 @@ fn bad_input_is_refused_by_file_line_and_field() {
     }
 }
 
+/// The YAML parser would take the square of their number, half an hour for the largest document.
+#[test]
+fn brackets_without_an_end_are_refused_before_they_are_read() {
+    let text = format!("name: a\nargs: {}", "[".repeat(4_000_000));
+    for file in ["a.yaml", "standard input"] {
+        let said = complaint(file, &text);
+        assert!(said.contains("2: more than 10000 brackets are open; is one not closed?"), "{said}");
+    }
+}
+
 #[test]
 fn the_first_design_note_is_read_word_for_word() {
     let text = r#"{

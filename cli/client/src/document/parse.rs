@@ -16,6 +16,10 @@ use super::{
 const LIST_KEY: &str = "processes";
 const NOTE_KEY: &str = "processInfos";
 
+/// The YAML parser takes the square of the depth of open brackets before it refuses any depth beyond 128: no more than some
+/// ten milliseconds of this.
+const OPEN_BRACKETS_MAX: usize = 10_000;
+
 /// Each spec with its path in the document.
 pub(super) fn specs(text: &Text) -> Result<Vec<(String, Spec)>, Complaint> {
     if text.text.trim().is_empty() {
@@ -57,7 +61,8 @@ fn language(text: &Text) -> Language {
         return Language::Toml;
     }
     // YAML's flow form looks like JSON but writes keys without quotes.
-    let flow = first.starts_with(['{', '[']) && serde_yaml_ng::from_str::<serde_yaml_ng::Value>(&text.text).is_ok();
+    let is_flow = || serde_yaml_ng::from_str::<serde_yaml_ng::Value>(&text.text).is_ok();
+    let flow = first.starts_with(['{', '[']) && too_deep(&text.text).is_none() && is_flow();
     let strict = serde_json::from_str::<serde::de::IgnoredAny>(&without_comments(&text.text)).is_ok();
     if first.starts_with(['{', '[']) && (strict || !flow) { Language::Json } else { Language::Yaml }
 }
@@ -230,8 +235,29 @@ impl Reader for Yaml<'_> {
     }
 }
 
+/// The line in which more brackets are open than the YAML parser is given. Where they stand, in a text or in a comment, is
+/// not looked at.
+fn too_deep(text: &str) -> Option<usize> {
+    let mut open: usize = 0;
+    let line = text.lines().position(|line| {
+        line.bytes().any(|byte| {
+            match byte {
+                b'[' | b'{' => open += 1,
+                b']' | b'}' => open = open.saturating_sub(1),
+                _ => {}
+            }
+            open > OPEN_BRACKETS_MAX
+        })
+    });
+    line.map(|line| line + 1)
+}
+
 fn yaml(text: &Text) -> Result<Vec<(String, Spec)>, Complaint> {
     use serde_yaml_ng::Value;
+    if let Some(line) = too_deep(&text.text) {
+        let words = format!("more than {OPEN_BRACKETS_MAX} brackets are open; is one not closed?");
+        return Err(Complaint::new(&text.name, Some(line), "", words));
+    }
     let mut found = Vec::new();
     // Each is read twice, for its shape and for what is in it. Both go forward together, for going back to the document of
     // a number reads all before it.
