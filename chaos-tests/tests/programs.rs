@@ -96,7 +96,7 @@ impl Desk {
     async fn lose_the_slave(&mut self, names: &[&str], meanwhile: impl FnOnce()) {
         let mut before = Vec::new();
         for name in names {
-            before.push(self.status(name).await);
+            before.push(self.ready(name, 1).await);
         }
         self.cluster.slaves[0].kill();
         meanwhile();

@@ -1,7 +1,10 @@
 //! Inputs that the real writers make, so that a fuzzer begins with bytes that are accepted. `minder-fuzz --seeds` writes
 //! them into the repository's corpus; a test sees that they are up to date.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::atomic::{AtomicU32, Ordering},
+};
 
 use minder_model::{
     Assignment, Cause, ClusterId, CommandVersion, ExitRecord, ExitStatus, HostName, InstanceKey, LocalStop,
@@ -273,7 +276,9 @@ fn shims(add: &mut impl FnMut(&'static str, &str, Vec<u8>)) {
 }
 
 fn slaves(add: &mut impl FnMut(&'static str, &str, Vec<u8>), state: &State, specs: &[Spec]) {
-    let folder = std::env::temp_dir().join(format!("minder-fuzz-{}", std::process::id()));
+    static FOLDERS: AtomicU32 = AtomicU32::new(0);
+    let number = FOLDERS.fetch_add(1, Ordering::Relaxed);
+    let folder = std::env::temp_dir().join(format!("minder-fuzz-{}-{number}", std::process::id()));
     let mut ledger = minder_slave::ledger::Ledger::open(&folder, &host()).expect("a ledger");
     ledger.join(ClusterId::new("c-1").expect("a name"));
     ledger.change(state.assignment(&host()).delta_from(None)).expect("the first assignment");
