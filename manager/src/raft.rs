@@ -3,6 +3,7 @@
 
 mod belonging;
 mod companions;
+mod confirm;
 mod error;
 mod gap;
 mod gone;

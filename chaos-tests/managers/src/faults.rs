@@ -33,6 +33,10 @@ const SNAPSHOT_WITHIN_MS: u64 = 1_500;
 /// What nobody has felt is tried again for so long after the time of faults, in milliseconds.
 pub const MAKE_UP_MS: u64 = 10_000;
 
+/// Answers are under way for so long after the sync that they tell of, in milliseconds, and are waited for so long.
+const ANSWERS_MS: u64 = 3;
+const ANSWERS_WITHIN_MS: u64 = 1_000;
+
 /// Not one manager alone has it.
 const EVERYWHERE: usize = usize::MAX;
 
@@ -65,6 +69,8 @@ pub struct Faults {
     plan: Vec<Planned>,
     active: Vec<Active>,
     chance: Chance,
+    /// Syncs of each manager, and when the last of them was seen, in milliseconds.
+    synced: Vec<(u64, u64)>,
     /// Planned faults that nobody felt.
     pub missed: Vec<String>,
 }
@@ -76,6 +82,7 @@ impl Faults {
             plan: options.plan.clone(),
             active: Vec::new(),
             chance: Chance::new(options.seed ^ 0x66_6175_6c74),
+            synced: vec![(0, 0); options.managers + options.spare],
             missed: Vec::new(),
         }
     }
@@ -92,6 +99,11 @@ impl Faults {
     /// Begins what is due and ends what is over.
     pub fn tick(world: &mut World) {
         let now = world.now_ms();
+        for (at, synced) in world.faults.synced.iter_mut().enumerate() {
+            if manager::syncs(at) != synced.0 {
+                *synced = (manager::syncs(at), now);
+            }
+        }
         let (due, later) = std::mem::take(&mut world.faults.plan).into_iter().partition(|planned| planned.at_ms <= now);
         world.faults.plan = later;
         let mut due: Vec<Planned> = due;
@@ -164,6 +176,15 @@ impl Faults {
                 (!voters.is_empty()).then(|| *world.faults.chance.pick(&voters))
             }
         }
+    }
+
+    /// The leader, if all who vote beside it have just synced something: their answers are under way.
+    fn is_being_answered(world: &World) -> Option<usize> {
+        let now = world.now_ms();
+        let statuses = world.shared.statuses();
+        let (leader, _) = statuses.iter().find(|(at, (_, status))| status.role == "leader" && world.serves(**at))?;
+        let mut others = statuses.iter().filter(|(at, (_, status))| *at != leader && status.voter);
+        others.all(|(at, _)| now - world.faults.synced[*at].1 <= ANSWERS_MS).then_some(*leader)
     }
 
     /// `false` when it cannot be begun yet.
@@ -304,8 +325,16 @@ impl Faults {
         if serving < 2 || world.faults.active.iter().any(|active| !active.ways.is_empty()) {
             return false;
         }
-        let Some(at) = Self::some_manager(world) else { return false };
-        let ways = Self::choose_ways(world, fault, at);
+        // What is held hurts most when it is answers to a leader that goes on to be asked, so half of the holds wait for them.
+        let waits = fault == Fault::Hold && planned.for_ms.is_multiple_of(2);
+        let ways = match Self::is_being_answered(world).filter(|_| waits) {
+            Some(leader) => Self::ways_to_managers(world, leader),
+            None if waits && world.now_ms() < planned.at_ms + ANSWERS_WITHIN_MS => return false,
+            None => {
+                let Some(at) = Self::some_manager(world) else { return false };
+                Self::choose_ways(world, fault, at)
+            }
+        };
         for (from, to) in &ways {
             net::watch(from, to, if fault == Fault::Loss { LOSSY } else { 0 });
             match fault {
@@ -320,6 +349,14 @@ impl Faults {
         // The manager itself may be hurt otherwise meanwhile.
         world.faults.active.push(Active { ways, ..Active::new(planned, EVERYWHERE, until_ms) });
         true
+    }
+
+    /// All ways between a manager and the others.
+    fn ways_to_managers(world: &World, at: usize) -> Vec<(String, String)> {
+        let names = || world.shared.places.iter().map(|place| place.name.clone());
+        let chosen = &world.shared.places[at].name;
+        let others = names().filter(|other| other != chosen);
+        others.flat_map(|other| [(chosen.clone(), other.clone()), (other, chosen.clone())]).collect()
     }
 
     fn choose_ways(world: &mut World, fault: Fault, at: usize) -> Vec<(String, String)> {

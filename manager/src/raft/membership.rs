@@ -431,7 +431,8 @@ impl Node {
         }
     }
 
-    fn members(&self) -> Result<Membership<u64, ManagerNode>, MembershipError> {
+    /// Who takes part, as of the latest change of it.
+    pub(super) fn members(&self) -> Result<Membership<u64, ManagerNode>, MembershipError> {
         let metrics: RaftMetrics<TypeConfig> = self.metrics().ok_or(MembershipError::NotLeader)?;
         Ok(metrics.membership_config.membership().clone())
     }

@@ -18,8 +18,8 @@ use openraft::{
     errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable},
     network::{Backoff, RPCOption, RaftNetworkFactory, RaftNetworkV2, stream_append_sequential},
     raft::{
-        AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult, TransferLeaderRequest,
-        TransferLeaderResponse, VoteRequest, VoteResponse,
+        AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendError, StreamAppendResult,
+        TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
     },
     storage::Snapshot,
 };
@@ -61,7 +61,8 @@ impl Directory {
 
 type Channels = Arc<Mutex<BTreeMap<(String, Purpose), Channel>>>;
 
-/// Makes the connections to peers.
+/// Makes the connections to peers. Clones share them.
+#[derive(Clone)]
 pub struct Peers {
     cluster: ClusterId,
     own: u64,
@@ -93,6 +94,29 @@ impl Peers {
     /// Peers of manager `own` in this cluster.
     pub fn new(cluster: ClusterId, own: u64, directory: Arc<Directory>) -> Self {
         Self { cluster, own, directory, channels: Arc::default() }
+    }
+
+    /// This manager's id.
+    pub fn own(&self) -> u64 {
+        self.own
+    }
+
+    /// Asks a peer whether it follows the leader that has this vote, by a sign of life. An error is no answer.
+    pub async fn follows(
+        &self,
+        target: u64,
+        node: &ManagerNode,
+        vote: &Vote,
+        deadline: Duration,
+    ) -> Result<bool, RPCError<TypeConfig>> {
+        let peer = self.peer(target, node, Purpose::Heartbeats);
+        let mut client = peer.client()?;
+        let request = AppendEntriesRequest { vote: *vote, prev_log_id: None, leader_commit: None, entries: Vec::new() };
+        let reply = within(deadline, client.append(wire::append_to_wire(peer.addressing, &request))).await?;
+        match wire::append_result_from_wire(reply).map_err(|status| failed(&status))? {
+            Ok(_) | Err(StreamAppendError::Conflict(_)) => Ok(true),
+            Err(StreamAppendError::HigherVote(_)) => Ok(false),
+        }
     }
 
     fn peer(&self, target: u64, node: &ManagerNode, purpose: Purpose) -> Peer {

@@ -13,21 +13,21 @@ use anyhow::{Context, bail};
 use minder_model::{CommandVersion, Revision};
 use minder_proto::v1;
 use minder_raft_store::{
-    ExitReason, Hooks, Identity, LogStore, Machine, OpenError, Planted, Raft, SharedProposal, Store, StoreOptions,
-    SyncExecutor, TypeConfig,
+    ExitReason, Hooks, Identity, LogStore, Machine, OpenError, Raft, SharedProposal, Store, StoreOptions, SyncExecutor,
+    TypeConfig,
 };
 use minder_state::{Outline, Reply, State};
 use openraft::{
     Config, RaftLogReader as _, RaftMetrics,
     async_runtime::WatchReceiver,
-    errors::{ClientWriteError, Fatal as CoreEnd, ForwardReason, LinearizableReadError, RaftError},
-    raft::ReadPolicy,
+    errors::{ClientWriteError, Fatal as CoreEnd, ForwardReason, RaftError},
 };
 use tokio::sync::{Notify, Semaphore, mpsc, watch};
 
 use super::{
     RaftSettings,
     belonging::look_after,
+    confirm::Silent,
     error::{Fatal, ProposeError, ReadError},
     gone::follow_hints,
     leadership::{Leader, Leadership, follow},
@@ -40,8 +40,6 @@ use super::{
 
 /// A proposal without an answer for this long has an unknown outcome: its client should ask again.
 const PROPOSE_DEADLINE: Duration = Duration::from_secs(5);
-/// A quorum round takes milliseconds; a leader that cannot finish one for this long cannot serve reads.
-const CONFIRM_DEADLINE: Duration = Duration::from_secs(2);
 /// A leader whose last quorum is older than its lease takes no proposals. Late heartbeats on a busy machine mend
 /// themselves within a few beats; somebody cut off is told so after this.
 const LEASE_PATIENCE: Duration = Duration::from_secs(1);
@@ -90,6 +88,8 @@ pub(super) struct Inner {
     resigning: Notify,
     /// Where the other managers are.
     directory: Arc<Directory>,
+    /// The way to them, once the node takes part.
+    peers: OnceLock<Peers>,
     /// Snapshots being received: from a leader that was just deposed, and from its successor.
     pub(super) receiving: Semaphore,
     config: Arc<Config>,
@@ -100,7 +100,9 @@ pub(super) struct Inner {
     leadership: watch::Sender<Leadership>,
     fatal: watch::Sender<Option<Fatal>>,
     /// Who waits for leadership to be confirmed.
-    rounds: Rounds<Result<Revision, ReadError>>,
+    pub(super) rounds: Rounds<Result<Revision, ReadError>>,
+    /// Whom it is no use to ask again at once.
+    pub(super) silent: Silent,
     proposals: Proposals,
     /// Their other end, until the node takes part.
     queue: Mutex<Option<Queue>>,
@@ -147,6 +149,7 @@ impl Node {
             resigned: Mutex::default(),
             resigning: Notify::new(),
             directory: Arc::default(),
+            peers: OnceLock::new(),
             receiving: Semaphore::new(2),
             config,
             log_bound: LogBound::from(settings),
@@ -155,6 +158,7 @@ impl Node {
             leadership: watch::channel(Leadership::default()).0,
             fatal: watch::channel(None).0,
             rounds: Rounds::default(),
+            silent: Silent::default(),
             proposals,
             queue: Mutex::new(Some(queue)),
             leader_changes: AtomicU64::new(0),
@@ -258,42 +262,10 @@ impl Node {
                 Err(RaftError::APIError(ClientWriteError::ForwardToLeader(forward)))
                     if forward.reason == ForwardReason::LeaseExpired && begin.elapsed() < LEASE_PATIENCE =>
                 {
-                    tokio::time::sleep(Duration::from_millis(self.inner.config.heartbeat_interval)).await;
+                    tokio::time::sleep(self.beat()).await;
                 }
                 other => return other,
             }
-        }
-    }
-
-    /// Confirms leadership by a quorum round that begins from now on, and waits until everything that was committed before is
-    /// applied here. The round is the only proof: leases are never trusted.
-    pub async fn confirm(&self) -> Result<Revision, ReadError> {
-        // Not the handle itself: whoever holds that keeps the folder open.
-        let node = Arc::downgrade(&self.inner);
-        let round = move || {
-            let node = node.clone();
-            async move {
-                match node.upgrade() {
-                    Some(inner) => Self { inner }.confirm_now().await,
-                    None => Err(ReadError::Stopped),
-                }
-            }
-        };
-        self.inner.rounds.join(round).await
-    }
-
-    async fn confirm_now(&self) -> Result<Revision, ReadError> {
-        let raft = self.raft().ok_or(ReadError::NoCluster)?;
-        if Planted::ReadsUnconfirmed.is_in() && self.inner.leadership.borrow().leading {
-            return Ok(self.applied());
-        }
-        let confirmed = tokio::time::timeout(CONFIRM_DEADLINE, raft.ensure_linearizable(ReadPolicy::ReadIndex)).await;
-        match confirmed {
-            Ok(Ok(read)) => Ok(Revision(read.index())),
-            Ok(Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(_)))) => Err(ReadError::NotLeader),
-            Ok(Err(RaftError::APIError(error))) => Err(ReadError::NoQuorum(error.to_string())),
-            Ok(Err(RaftError::Fatal(_))) => Err(ReadError::Stopped),
-            Err(_) => Err(ReadError::NoQuorum(format!("no answer within {CONFIRM_DEADLINE:?}"))),
         }
     }
 
@@ -405,6 +377,16 @@ impl Node {
         Duration::from_millis(self.inner.config.election_timeout_max)
     }
 
+    /// Between two signs of a leader.
+    pub(super) fn beat(&self) -> Duration {
+        Duration::from_millis(self.inner.config.heartbeat_interval)
+    }
+
+    /// The way to the other managers, once this one takes part.
+    pub(super) fn peers(&self) -> Option<&Peers> {
+        self.inner.peers.get()
+    }
+
     /// Proposals without an answer yet.
     pub fn proposals_in_flight(&self) -> usize {
         self.inner.proposals.in_flight()
@@ -456,6 +438,8 @@ impl Node {
         let id = identity.manager.0;
         let term = log.read_vote().await?.map_or(0, |vote| vote.leader_id.term);
         let peers = Peers::new(identity.cluster.clone(), id, self.inner.directory.clone());
+        // Set once: only the first caller found the parts.
+        let _ = self.inner.peers.set(peers.clone());
         let raft =
             Raft::new(id, self.inner.config.clone(), peers, log, machine).await.context("consensus does not start")?;
         // Before it has said how it stands, it would be seen to have gone back to where nothing was.

@@ -1,6 +1,7 @@
 //! Managers as processes: the means of the consensus tests. Whatever is started here ends with its guard.
 #![allow(dead_code)]
 
+pub mod follower;
 pub mod hold;
 pub mod muffle;
 

@@ -1,0 +1,53 @@
+//! A read is answered by a leader that knows that it still leads, and by nobody else.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod raft_cluster;
+
+use minder_proto::v1;
+use raft_cluster::{Manager, eventually, follower::Follower, run};
+
+/// Everything there is, as of now.
+async fn read(manager: &Manager) -> Result<v1::GetProcessesReply, tonic::Status> {
+    let request = v1::GetProcessesRequest {
+        selection: Some(v1::Selection { all: true, ..Default::default() }),
+        options: Some(v1::ReadOptions { stale: false }),
+    };
+    manager.control().get_processes(request).await.map(tonic::Response::into_inner)
+}
+
+/// openraft takes the answer to some entries for one to all later requests that add nothing to them: a leader that had been cut
+/// off, and replaced meanwhile, committed with one follower's old answer, told the other of it, took that one's old answer
+/// for a new one, and answered reads.
+#[test]
+fn answers_from_before_prove_nothing() {
+    run(async {
+        let (one, other) = (Follower::start().await, Follower::start().await);
+        let manager = Manager::start("");
+        let peers = vec![manager.peer_listen.clone(), one.address.clone(), other.address.clone()];
+        manager.init(peers).await.unwrap();
+        eventually("it leads and reads", || async { read(&manager).await.is_ok() }).await;
+
+        one.fall_silent();
+        other.fall_silent();
+        let asked = async {
+            let written = async { manager.write("late").await.unwrap() };
+            let (_, answer) = tokio::join!(written, read(&manager));
+            answer
+        };
+        let answered = async {
+            eventually("the entry has come in, and questions after it", || async {
+                [&one, &other].iter().all(|follower| follower.entries() > 0 && follower.beats() > 3)
+            })
+            .await;
+            one.answer_entries();
+            eventually("it is committed, and the other is told", || async { other.news() > 0 }).await;
+            other.answer_entries();
+        };
+        let (answer, ()) = tokio::join!(asked, answered);
+        assert!(answer.is_err(), "nobody has said that it leads: {answer:?}");
+
+        one.answer_all();
+        other.answer_all();
+        eventually("it reads again", || async { read(&manager).await.is_ok() }).await;
+    });
+}
