@@ -9,8 +9,8 @@ use minder_raft_store::TypeConfig;
 
 use super::{belonging::membership, leadership::Leader, node::Node};
 
-/// Between two looks.
-const LOOK_INTERVAL: Duration = Duration::from_millis(50);
+/// Between two looks of a leader; whoever does not lead has nothing to look at. Some looks fit into either patience.
+const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 /// A sync that takes this many times the longest election time-out is not slow any more. A disk that catches its breath
 /// within that costs nothing: the others' syncs commit what is written meanwhile.
 const SYNC_PATIENCE: u32 = 2;
@@ -31,12 +31,16 @@ struct Seen {
     tried: Option<Instant>,
 }
 
-/// Looks for as long as the node lives.
+/// Looks whenever the node leads, for as long as it lives.
 pub(super) async fn watch(node: Node) {
     let mut seen = Seen::default();
+    let mut leadership = node.leadership();
     loop {
+        if leadership.wait_for(|now| now.leading).await.is_err() {
+            return;
+        }
         tokio::time::sleep(LOOK_INTERVAL).await;
-        if !node.leadership().borrow().leading {
+        if !leadership.borrow().leading {
             seen = Seen::default();
             continue;
         }
