@@ -251,23 +251,23 @@ impl Machine {
         Ok(())
     }
 
-    /// Writes rows when it is time, then tells everybody what was applied.
+    /// Tells everybody what was applied, and writes rows when it is time. Nobody waits for those: the log has them.
     fn commit(&mut self, pending: Pending) -> io::Result<()> {
         let Pending { applied, answers } = pending;
-        self.unwritten.since.get_or_insert_with(Instant::now);
-        if self.unwritten.is_due() {
-            match self.unwritten.bytes {
-                many if many >= ROWS_BYTES => blocking::in_place(|| self.write_rows())?,
-                _ => self.write_rows()?,
-            }
-        }
         if !applied.is_empty() {
             (self.hooks.on_applied)(applied);
         }
         for (responder, reply) in answers {
             responder.send(reply);
         }
-        Ok(())
+        self.unwritten.since.get_or_insert_with(Instant::now);
+        if !self.unwritten.is_due() {
+            return Ok(());
+        }
+        match self.unwritten.bytes {
+            many if many >= ROWS_BYTES => blocking::in_place(|| self.write_rows()),
+            _ => self.write_rows(),
+        }
     }
 }
 

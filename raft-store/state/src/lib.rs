@@ -11,6 +11,7 @@ extern crate alloc;
 
 mod apply;
 mod backup;
+mod by_hash;
 mod hash;
 mod outline;
 mod proposal;
@@ -20,6 +21,7 @@ mod record;
 mod reply;
 mod requests;
 mod row;
+mod run_specs;
 mod state;
 mod writer;
 

@@ -1,18 +1,14 @@
 //! The answers to the latest requests, so that repeating one is safe.
 //!
 //! Found by a hash and not by order: ids of one moment are alike in their first half, and every level of a tree would
-//! compare two of them. Nothing iterates in the order of the hash.
+//! compare two of them.
 
 use alloc::{collections::BTreeMap, sync::Arc};
-use core::hash::BuildHasherDefault;
 
 use minder_model::{RequestId, Revision};
-use rpds::{HashTrieMapSync, RedBlackTreeMapSync};
-use siphasher::sip::SipHasher13;
+use rpds::RedBlackTreeMapSync;
 
-use crate::{hash::RowHash, state::Hashed};
-
-type ById<V> = HashTrieMapSync<RequestId, V, BuildHasherDefault<SipHasher13>>;
+use crate::{by_hash::ByHash, hash::RowHash, state::Hashed};
 
 /// Requests follow each other, so their order is kept in stretches of so many revisions: one node of a persistent tree
 /// for all of a stretch, which is copied whole when it changes after somebody took a copy.
@@ -21,7 +17,7 @@ const STRETCH_REVISIONS: u64 = 128;
 /// Answers in their stored form, by request, and the order in which they are forgotten.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Requests {
-    by_id: ById<Hashed<[u8]>>,
+    by_id: ByHash<RequestId, Hashed<[u8]>>,
     /// By number of the stretch, none of them empty.
     order: RedBlackTreeMapSync<u64, BTreeMap<Revision, RequestId>>,
 }

@@ -10,11 +10,13 @@ use minder_model::{
 use rpds::{RedBlackTreeMapSync, RedBlackTreeSetSync};
 
 use crate::{
+    by_hash::ByHash,
     hash::{RowHash, StateHash},
     record::{ClusterRecord, HostRecord, ProcessRecord},
     reply::Reply,
     requests::Requests,
     row::{Key, RowError, decode},
+    run_specs::RunSpecs,
 };
 
 /// The whole replicated table. Cloning costs a few pointers.
@@ -23,11 +25,11 @@ pub struct State {
     pub(crate) cluster: Option<ClusterRecord>,
     pub(crate) hosts: RedBlackTreeMapSync<HostName, Arc<HostRecord>>,
     pub(crate) processes: RedBlackTreeMapSync<ProcessName, Hashed<ProcessRecord>>,
-    pub(crate) run_specs: RedBlackTreeMapSync<Digest, StoredRunSpec>,
+    pub(crate) run_specs: RunSpecs,
     pub(crate) slices: RedBlackTreeMapSync<HostName, Slice>,
     pub(crate) requests: Requests,
     /// Derived: the hosts each process has instances on.
-    pub(crate) placements: RedBlackTreeMapSync<ProcessName, RedBlackTreeSetSync<HostName>>,
+    pub(crate) placements: ByHash<ProcessName, RedBlackTreeSetSync<HostName>>,
     /// Derived: how many instances all hosts have.
     pub(crate) instances: u64,
     /// Derived: the processes that are placed by labels.
@@ -53,13 +55,6 @@ impl<T: ?Sized> Clone for Hashed<T> {
 pub(crate) struct Slice {
     pub(crate) revision: Revision,
     pub(crate) items: Items,
-}
-
-/// A run spec and how many items address it. The count is derived, not stored.
-#[derive(Debug, Clone)]
-pub(crate) struct StoredRunSpec {
-    pub(crate) bytes: Arc<[u8]>,
-    pub(crate) uses: u64,
 }
 
 type KeyRange = (Bound<InstanceKey>, Bound<InstanceKey>);
@@ -187,12 +182,12 @@ impl State {
 
     /// A run spec in its stored form, as long as an instance refers to it.
     pub fn run_spec_bytes(&self, digest: &Digest) -> Option<Arc<[u8]>> {
-        self.run_specs.get(digest).map(|stored| stored.bytes.clone())
+        self.run_specs.get(digest).cloned()
     }
 
     /// A run spec, as long as an instance refers to it.
     pub fn run_spec(&self, digest: &Digest) -> Option<RunSpec> {
-        self.run_specs.get(digest).and_then(|stored| RunSpec::from_bytes(&stored.bytes).ok())
+        self.run_specs.get(digest).and_then(|bytes| RunSpec::from_bytes(bytes).ok())
     }
 
     /// The answer that a request got, if it is still remembered.
@@ -222,8 +217,8 @@ impl State {
             self.hosts.iter().map(|(host, record)| (Key::Host(host.clone()).to_bytes(), encode(record.as_ref())));
         let processes =
             self.processes().map(|(process, record)| (Key::Process(process.clone()).to_bytes(), encode(record)));
-        let run_specs = self.run_specs.iter().filter(|(_, stored)| !stored.bytes.is_empty());
-        let run_specs = run_specs.map(|(digest, stored)| (Key::RunSpec(*digest).to_bytes(), stored.bytes.to_vec()));
+        let run_specs = core::iter::once_with(|| self.run_specs.in_order()).flatten();
+        let run_specs = run_specs.map(|(digest, bytes)| (Key::RunSpec(*digest).to_bytes(), bytes.to_vec()));
         let items = self.slices.iter().flat_map(|(host, slice)| {
             let row =
                 |(key, item): (&InstanceKey, &Item)| (Key::Item(host.clone(), key.clone()).to_bytes(), encode(item));
@@ -265,13 +260,12 @@ impl State {
                 if Digest::of(value) != digest {
                     return Err(RowError::new(key_bytes, "a run spec that does not have its digest"));
                 }
-                let uses = self.run_specs.get(&digest).map_or(0, |stored| stored.uses);
-                self.run_specs.insert_mut(digest, StoredRunSpec { bytes: value.into(), uses });
+                self.run_specs.load(digest, value);
             }
             Key::Item(host, key) => {
                 let item: Item = decode(key_bytes, value)?;
                 self.instances += 1;
-                self.count_run_spec(item.spec, 1);
+                self.run_specs.count_loaded(item.spec);
                 self.place(&key.process, &host);
                 self.edit_slice(&host, |slice| {
                     slice.items.insert(key, item);
@@ -295,8 +289,8 @@ impl State {
 
     /// Says what is missing when all rows have been loaded: every instance needs the run spec that it addresses.
     pub fn complete(&self) -> Result<(), RowError> {
-        match self.run_specs.iter().find(|(_, stored)| stored.bytes.is_empty()) {
-            Some((digest, _)) => Err(RowError::new(&Key::RunSpec(*digest).to_bytes(), "is missing, instances need it")),
+        match self.run_specs.missing() {
+            Some(digest) => Err(RowError::new(&Key::RunSpec(*digest).to_bytes(), "is missing, instances need it")),
             None => Ok(()),
         }
     }
@@ -306,8 +300,7 @@ impl State {
             Key::Cluster => self.cluster.is_some(),
             Key::Host(host) => self.hosts.contains_key(host),
             Key::Process(process) => self.processes.contains_key(process),
-            // One that is only counted has no bytes yet.
-            Key::RunSpec(digest) => self.run_specs.get(digest).is_some_and(|stored| !stored.bytes.is_empty()),
+            Key::RunSpec(digest) => self.run_specs.get(digest).is_some(),
             Key::Item(host, key) => self.item(host, key).is_some(),
             Key::Slice(host) => self.slices.get(host).is_some_and(|slice| slice.revision > Revision::ZERO),
             Key::Request(request) => self.requests.get(request).is_some(),
@@ -367,17 +360,6 @@ impl State {
         if hosts.is_empty() {
             self.placements.remove_mut(process);
         }
-    }
-
-    /// Counts `change` more items that address this run spec. Before its own row is loaded the bytes are empty.
-    pub(crate) fn count_run_spec(&mut self, digest: Digest, change: i64) -> u64 {
-        if let Some(stored) = self.run_specs.get_mut(&digest) {
-            stored.uses = stored.uses.saturating_add_signed(change);
-            return stored.uses;
-        }
-        let uses = 0_u64.saturating_add_signed(change);
-        self.run_specs.insert_mut(digest, StoredRunSpec { bytes: Arc::from([]), uses });
-        uses
     }
 }
 

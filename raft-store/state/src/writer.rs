@@ -10,7 +10,7 @@ use crate::{
     record::{ClusterRecord, HostRecord, ProcessRecord},
     reply::Reply,
     row::{Key, RowChange},
-    state::{Hashed, State, StoredRunSpec},
+    state::{Hashed, State},
 };
 
 /// What a proposal did.
@@ -180,24 +180,19 @@ impl<'a> Writer<'a> {
     }
 
     fn use_run_spec(&mut self, item: &Item, run_spec: Option<&[u8]>) {
-        if self.state.run_specs.contains_key(&item.spec) {
-            self.state.count_run_spec(item.spec, 1);
+        if self.state.run_specs.count_one_more(&item.spec) {
             return;
         }
         let bytes = run_spec.unwrap_or_default();
         self.put_row(&Key::RunSpec(item.spec), None, bytes.to_vec());
-        self.state.run_specs.insert_mut(item.spec, StoredRunSpec { bytes: bytes.into(), uses: 1 });
+        self.state.run_specs.insert(item.spec, bytes);
     }
 
     fn release_run_spec(&mut self, item: &Item) {
-        if self.state.count_run_spec(item.spec, -1) > 0 {
-            return;
-        }
-        let key = Key::RunSpec(item.spec);
-        if let Some(bytes) = self.state.run_spec_bytes(&item.spec) {
+        if let Some(bytes) = self.state.run_specs.release(&item.spec) {
+            let key = Key::RunSpec(item.spec);
             self.delete_row(&key, RowHash::of(&key.to_bytes(), &bytes));
         }
-        self.state.run_specs.remove_mut(&item.spec);
     }
 
     /// Writes a row in the place of the one with the hash `before`; gives its own.
