@@ -52,6 +52,15 @@ impl Both {
         let etcd = self.etcd.as_ref()?;
         Some((etcd.addresses()[etcd.leader().await].clone(), etcd.pids()))
     }
+
+    /// How long the managers' own latest syncs took, as they say: half of each one's took no longer. A disk that is asked
+    /// now and then, from processes that were asleep, is another one than the disk in a loop.
+    pub async fn syncs(&self) -> String {
+        let statuses = self.cluster.statuses().await;
+        let syncs: Vec<String> =
+            statuses.iter().map(|status| format!("{:.0?}", Duration::from_micros(status.fsync_p50_us))).collect();
+        syncs.join(", ")
+    }
 }
 
 /// Prints one line: so many clients, both, and how many times as much Minder does.

@@ -13,15 +13,17 @@ pub const VALUE_BYTES: usize = 256;
 pub async fn run(both: &Both, clients: &[usize]) {
     println!("{:>8}  {:>32}  {:>32}  ratio", "writers", "minder /s (p50, p99, cpu)", "etcd /s (p50, p99, cpu)");
     for writers in clients {
-        let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+        let (mut ours, mut theirs, mut syncs) = (Vec::new(), Vec::new(), String::new());
         for _ in 0..ROUNDS {
             let (leader, members) = both.ours().await;
             ours.push(measure(*writers, &leader, &members, minder_write).await);
+            syncs = both.syncs().await;
             if let Some((leader, members)) = both.theirs().await {
                 theirs.push(measure(*writers, &leader, &members, etcd_write).await);
             }
         }
         print_line(*writers, ours, theirs);
+        println!("{:>8}  of it a sync of each manager's log: {syncs} (p50 of the latest)", "");
     }
 }
 
