@@ -92,6 +92,11 @@ impl LogStore {
         }
     }
 
+    /// The vote as it is on the disk. Nobody is told of one before it is here.
+    pub(crate) fn vote(&self) -> Option<Vote> {
+        self.position().vote
+    }
+
     /// How long the sync that is under way has taken so far; none when there is none.
     pub fn sync_under_way(&self) -> Option<Duration> {
         self.inner.sync.under_way()

@@ -28,7 +28,7 @@ use crate::{
     snapshot::{SnapshotFolder, SnapshotReceiver, remove_other_generations},
     sync::{LogSync, SyncExecutor, SyncStats},
     tail::Tail,
-    types::{LogId, SnapshotMeta, StoredMembership},
+    types::{LogId, SnapshotMeta, StoredMembership, Vote},
     version,
 };
 
@@ -148,6 +148,11 @@ impl Store {
     /// Begins to take in a snapshot from another manager.
     pub fn receive_snapshot(&self) -> io::Result<SnapshotReceiver> {
         SnapshotReceiver::new(self.snapshots.clone())
+    }
+
+    /// The vote as it is on the disk. Nobody is told of one before it is here.
+    pub fn vote(&self) -> Option<Vote> {
+        self.log.vote()
     }
 
     /// How long syncs of the log took lately.

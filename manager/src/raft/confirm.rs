@@ -108,7 +108,8 @@ impl Node {
         loop {
             let majority = |voters: &BTreeSet<u64>| voters.intersection(&following).count() > voters.len() / 2;
             if members.get_joint_config().iter().all(majority) {
-                return true;
+                // Its own vote counts with them, and may be for somebody newer before this manager knows it otherwise.
+                return self.store().vote().is_some_and(|own| own.leader_id == vote.leader_id);
             }
             match asked.next().await {
                 Some((id, true)) => following.insert(id),
