@@ -69,11 +69,20 @@ async fn form(shared: &Shared, managers: usize) -> turmoil::Result {
     }
 }
 
+/// One after the other is asked until somebody belongs to the cluster.
 async fn transfer(shared: &Shared, chance: &mut Chance) -> turmoil::Result {
-    let mut control = shared.control(chance.below(shared.places.len()))?;
-    let asked = tokio::time::timeout(PATIENCE, control.transfer_leader(v1::TransferLeaderRequest { to: 0 })).await;
-    if let Ok(Ok(_)) = asked {
-        shared.transferred();
+    let first = chance.below(shared.places.len());
+    for at in first..first + shared.places.len() {
+        let mut control = shared.control(at)?;
+        let asked = control.transfer_leader(v1::TransferLeaderRequest { to: 0 });
+        match tokio::time::timeout(PATIENCE, asked).await {
+            Ok(Ok(_)) => {
+                shared.transferred();
+                return Ok(());
+            }
+            Ok(Err(status)) if status.code() == Code::Unavailable => {}
+            Ok(Err(_)) | Err(_) => return Ok(()),
+        }
     }
     Ok(())
 }

@@ -234,11 +234,17 @@ impl Life {
         self.want(None);
         let run = self.stage.data().join("run");
         let bundles = || fs::read_dir(&run).into_iter().flatten().count();
-        self.until("both are gone", |life| life.is_heard() && life.stage.seen.is_empty() && bundles() == 0).await;
-        self.until("no shim is left", |life| shims(&life.stage.data()).is_empty()).await;
+        let came_by = loop {
+            self.until("both are gone", |life| life.is_heard() && life.stage.seen.is_empty() && bundles() == 0).await;
+            self.until("no shim is left", |life| shims(&life.stage.data()).is_empty()).await;
+            let came_by = self.has_come_by();
+            if !came_by || self.dies == Dies::Alone || self.killed {
+                break came_by;
+            }
+            // In its last turns, when nobody looked any more.
+            self.turn().await;
+        };
         self.judge();
-        let came_by = self.has_come_by();
-        assert!(!came_by || self.dies == Dies::Alone || self.killed);
         came_by
     }
 
