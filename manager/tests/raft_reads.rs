@@ -51,3 +51,37 @@ fn answers_from_before_prove_nothing() {
         eventually("it reads again", || async { read(&manager).await.is_ok() }).await;
     });
 }
+
+/// A leader that gives leadership away stops its heartbeats, so that the others elect if nobody takes it. Those who read from
+/// it kept it in office when their questions were heartbeats.
+#[test]
+fn questions_are_no_signs_of_life() {
+    run(async {
+        let (one, other) = (Follower::start().await, Follower::start().await);
+        let manager = Manager::start("");
+        let peers = vec![manager.peer_listen.clone(), one.address.clone(), other.address.clone()];
+        manager.init(peers).await.unwrap();
+        eventually("it leads and reads", || async { read(&manager).await.is_ok() }).await;
+
+        let beats = || one.beats() + other.beats();
+        let hands_over = async {
+            // Nobody takes it, which it says after a while.
+            let mut control = manager.control();
+            assert!(control.transfer_leader(v1::TransferLeaderRequest { to: 0 }).await.is_err());
+        };
+        let reads = async {
+            eventually("it sends no more signs of life", || async {
+                let before = beats();
+                tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+                beats() == before
+            })
+            .await;
+            let before = beats();
+            for _ in 0..20 {
+                read(&manager).await.unwrap();
+            }
+            assert_eq!(beats(), before);
+        };
+        tokio::join!(hands_over, reads);
+    });
+}

@@ -1,10 +1,13 @@
-//! Proof that this manager leads: a majority of the voters says so in answers to questions that were sent after somebody
-//! wanted to know. Leases are never trusted.
+//! Proof that this manager leads: a majority of the voters has given no newer vote, by answers to questions that were sent
+//! after somebody wanted to know. Leases are never trusted.
 //!
 //! openraft has a proof of its own, which can be had too cheaply (0.10.0-alpha.37): an answer to some entries counts for
 //! every later request that adds nothing to them, answered or not. A leader that was cut off gets the answers from before
 //! that first, commits with the one, tells the other of it, and then takes the other's old answer for a new one. Here an
 //! answer belongs to the call that it answers.
+//!
+//! To ask is no sign of life: a leader whose core hangs, or gives leadership away and has stopped its heartbeats for that, is
+//! not kept in office by those who read from it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -20,20 +23,21 @@ use openraft::{
     raft::ReadPolicy,
 };
 use tokio::time::Instant;
+use tonic::Code;
 
 use super::{error::ReadError, network::Peers, node::Node};
 
 /// A quorum round takes milliseconds; a leader that cannot finish one for this long cannot serve reads.
 const DEADLINE: Duration = Duration::from_secs(2);
 
-/// Voters that did not answer when they were asked last, with the time. Each read would else dial one that is down.
+/// Voters of which nothing was learnt when they were asked last, with the time. Each read would else dial one that is down.
 #[derive(Debug, Default)]
 pub(super) struct Silent(Mutex<BTreeMap<u64, Instant>>);
 
 impl Silent {
-    fn note(&self, id: u64, answers: bool) {
+    fn note(&self, id: u64, said: bool) {
         let mut since = crate::lock(&self.0);
-        match answers {
+        match said {
             true => since.remove(&id),
             false => since.insert(id, Instant::now()),
         };
@@ -44,6 +48,17 @@ impl Silent {
         let since = *crate::lock(&self.0).get(&id)?;
         pause.checked_sub(since.elapsed())
     }
+}
+
+/// What the voters say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Said {
+    /// They follow this manager.
+    Followed,
+    /// They follow somebody newer, or nobody here can tell.
+    Deposed,
+    /// One of an earlier version does not know the question. Until all do, openraft's proof has to do.
+    NotUnderstood,
 }
 
 impl Node {
@@ -81,53 +96,67 @@ impl Node {
         if Planted::ReadsUnconfirmed.is_in() {
             return Ok(revision);
         }
-        tokio::select! {
+        let deposed = async {
+            // Its end means that this manager stops, which ends the answers as well.
+            let _ = leadership.wait_for(|later| !later.leading || later.term != now.term).await;
+        };
+        let said = tokio::select! {
             biased;
-            confirmed = tokio::time::timeout(DEADLINE, self.is_followed(now.term)) => match confirmed {
-                Ok(true) => Ok(revision),
-                Ok(false) => Err(ReadError::NotLeader),
-                Err(_) => Err(ReadError::NoQuorum(format!("no answer within {DEADLINE:?}"))),
-            },
-            changed = leadership.wait_for(|later| !later.leading || later.term != now.term) => match changed {
-                Ok(_) => Err(ReadError::NotLeader),
-                Err(_) => Err(ReadError::Stopped),
-            },
+            said = tokio::time::timeout(DEADLINE, self.ask_voters(now.term)) => said,
+            () = deposed => Ok(Said::Deposed),
+        };
+        match said {
+            Ok(Said::Followed) => Ok(revision),
+            Ok(Said::Deposed) => Err(ReadError::NotLeader),
+            Ok(Said::NotUnderstood) => self.confirm_by_core().await,
+            Err(_) => Err(ReadError::NoQuorum(format!("no answer within {DEADLINE:?}"))),
         }
     }
 
-    /// Asks the voters until a majority follows this manager in `term`; `false` as soon as one follows somebody newer.
-    async fn is_followed(&self, term: u64) -> bool {
+    /// Asks the voters until a majority follows this manager in `term`, or one follows somebody newer.
+    async fn ask_voters(&self, term: u64) -> Said {
         // A membership is seen here before anybody can have answered to it, so nothing newer was in force when this began.
-        let (Some(peers), Ok(members)) = (self.peers(), self.members()) else { return false };
-        let vote = Vote::new_committed(term, peers.own());
+        let (Some(peers), Ok(members)) = (self.peers(), self.members()) else { return Said::Deposed };
+        let own = Vote::new_committed(term, peers.own());
         let others = members.voter_ids().filter(|id| *id != peers.own());
         let others = others.filter_map(|id| Some((id, members.get_node(&id)?)));
         let mut asked: FuturesUnordered<_> =
-            others.map(|(id, voter)| async move { (id, self.follows(peers, id, voter, &vote).await) }).collect();
+            others.map(|(id, voter)| async move { (id, self.ask_voter(peers, id, voter, &own).await) }).collect();
         let mut following = BTreeSet::from([peers.own()]);
         loop {
             let majority = |voters: &BTreeSet<u64>| voters.intersection(&following).count() > voters.len() / 2;
             if members.get_joint_config().iter().all(majority) {
                 // Its own vote counts with them, and may be for somebody newer before this manager knows it otherwise.
-                return self.store().vote().is_some_and(|own| own.leader_id == vote.leader_id);
+                let is_own = self.store().vote().is_some_and(|vote| vote.leader_id == own.leader_id);
+                return if is_own { Said::Followed } else { Said::Deposed };
             }
             match asked.next().await {
-                Some((id, true)) => following.insert(id),
-                Some((_, false)) | None => return false,
+                Some((id, Said::Followed)) => following.insert(id),
+                Some((_, said)) => return said,
+                None => return Said::Deposed,
             };
         }
     }
 
-    /// Asks one voter until it answers whether it follows this vote.
-    async fn follows(&self, peers: &Peers, id: u64, voter: &ManagerNode, vote: &Vote) -> bool {
+    /// Asks one voter until it has given this vote, or a newer one.
+    async fn ask_voter(&self, peers: &Peers, id: u64, voter: &ManagerNode, own: &Vote) -> Said {
+        let order = |vote: &Vote| (vote.leader_id.term, vote.leader_id.node_id);
         loop {
             if let Some(rest) = self.inner.silent.rest_of(self.beat(), id) {
                 tokio::time::sleep(rest).await;
             }
-            let answer = peers.follows(id, voter, vote, self.belief()).await;
-            self.inner.silent.note(id, answer.is_ok());
-            if let Ok(follows) = answer {
-                return follows;
+            let answer = peers.vote_of(id, voter, self.belief()).await;
+            let answers = match answer {
+                Ok(vote) if order(&vote) == order(own) => Some(Said::Followed),
+                Ok(vote) if order(&vote) > order(own) => Some(Said::Deposed),
+                // It has not heard of its leader yet.
+                Ok(_) => None,
+                Err(status) if status.code() == Code::Unimplemented => Some(Said::NotUnderstood),
+                Err(_) => None,
+            };
+            self.inner.silent.note(id, answers.is_some());
+            if let Some(said) = answers {
+                return said;
             }
         }
     }

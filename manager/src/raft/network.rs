@@ -18,8 +18,8 @@ use openraft::{
     errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable},
     network::{Backoff, RPCOption, RaftNetworkFactory, RaftNetworkV2, stream_append_sequential},
     raft::{
-        AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendError, StreamAppendResult,
-        TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
+        AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult, TransferLeaderRequest,
+        TransferLeaderResponse, VoteRequest, VoteResponse,
     },
     storage::Snapshot,
 };
@@ -101,22 +101,13 @@ impl Peers {
         self.own
     }
 
-    /// Asks a peer whether it follows the leader that has this vote, by a sign of life. An error is no answer.
-    pub async fn follows(
-        &self,
-        target: u64,
-        node: &ManagerNode,
-        vote: &Vote,
-        deadline: Duration,
-    ) -> Result<bool, RPCError<TypeConfig>> {
+    /// A peer's newest vote, as it stands now.
+    pub async fn vote_of(&self, target: u64, node: &ManagerNode, deadline: Duration) -> Result<Vote, Status> {
         let peer = self.peer(target, node, Purpose::Heartbeats);
-        let mut client = peer.client()?;
-        let request = AppendEntriesRequest { vote: *vote, prev_log_id: None, leader_commit: None, entries: Vec::new() };
-        let reply = within(deadline, client.append(wire::append_to_wire(peer.addressing, &request))).await?;
-        match wire::append_result_from_wire(reply).map_err(|status| failed(&status))? {
-            Ok(_) | Err(StreamAppendError::Conflict(_)) => Ok(true),
-            Err(StreamAppendError::HigherVote(_)) => Ok(false),
-        }
+        let mut client = peer.client().map_err(|error| Status::unavailable(error.to_string()))?;
+        let asked = client.get_vote(v1::GetVoteRequest { addressing: Some(peer.addressing) });
+        let late = |_| Status::deadline_exceeded(format!("no answer within {deadline:?}"));
+        wire::vote_from_wire(tokio::time::timeout(deadline, asked).await.map_err(late)??.into_inner().vote)
     }
 
     fn peer(&self, target: u64, node: &ManagerNode, purpose: Purpose) -> Peer {

@@ -196,6 +196,12 @@ impl peer_server::Peer for PeerService {
         Ok(Response::new(v1::LeaderGoneReply { gone }))
     }
 
+    async fn get_vote(&self, request: Request<v1::GetVoteRequest>) -> Result<Response<v1::GetVoteReply>, Status> {
+        self.raft_for(request.get_ref().addressing.as_ref())?;
+        let vote = self.node.store().vote().as_ref().map(wire::vote_to_wire);
+        Ok(Response::new(v1::GetVoteReply { vote: Some(vote.unwrap_or_default()) }))
+    }
+
     async fn get_membership(
         &self,
         _request: Request<v1::GetMembershipRequest>,

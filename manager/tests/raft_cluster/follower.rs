@@ -1,7 +1,7 @@
 //! A manager that only follows, in the test's own process: it takes everything and answers when the test says so.
 
 use std::sync::{
-    Arc, Mutex, PoisonError,
+    Arc, Mutex, MutexGuard, PoisonError,
     atomic::{AtomicU64, Ordering},
 };
 
@@ -39,6 +39,8 @@ enum Answers {
 struct Shared {
     address: String,
     identity: Mutex<(String, u64)>,
+    /// The newest vote that it has seen, which it has given.
+    vote: Mutex<Option<v1::RaftVote>>,
     answers: watch::Sender<Answers>,
     /// Requests with entries that have come in.
     entries: AtomicU64,
@@ -49,13 +51,14 @@ struct Shared {
 }
 
 impl Follower {
-    /// Begins to listen; it belongs to nobody.
+    /// Begins to listen; it belongs to nobody yet.
     pub async fn start() -> Self {
         let listener = TcpListener::bind((own_loopback(), 0)).await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let shared = Arc::new(Shared {
             address: address.clone(),
             identity: Mutex::default(),
+            vote: Mutex::default(),
             answers: watch::channel(Answers::All).0,
             entries: AtomicU64::new(0),
             news: AtomicU64::new(0),
@@ -104,6 +107,10 @@ impl Follower {
 }
 
 struct Service(Arc<Shared>);
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// The leader's log is taken to be its own.
 fn matched(request: &v1::AppendRequest) -> v1::AppendReply {
@@ -164,21 +171,27 @@ impl peer_server::Peer for Service {
     }
 
     async fn vote(&self, request: Request<v1::VoteRequest>) -> Result<Response<v1::VoteReply>, Status> {
+        *lock(&self.0.vote) = request.get_ref().vote;
         Ok(Response::new(v1::VoteReply { vote: request.get_ref().vote, granted: true, last_log: None }))
     }
 
     async fn pre_vote(&self, request: Request<v1::VoteRequest>) -> Result<Response<v1::VoteReply>, Status> {
-        self.vote(request).await
+        Ok(Response::new(v1::VoteReply { vote: request.get_ref().vote, granted: true, last_log: None }))
+    }
+
+    async fn get_vote(&self, _request: Request<v1::GetVoteRequest>) -> Result<Response<v1::GetVoteReply>, Status> {
+        self.0.until(|now| now == Answers::All).await;
+        Ok(Response::new(v1::GetVoteReply { vote: *lock(&self.0.vote) }))
     }
 
     async fn adopt(&self, request: Request<v1::AdoptRequest>) -> Result<Response<v1::AdoptReply>, Status> {
         let request = request.into_inner();
-        *self.0.identity.lock().unwrap_or_else(PoisonError::into_inner) = (request.cluster_id, request.node_id);
+        *lock(&self.0.identity) = (request.cluster_id, request.node_id);
         Ok(Response::new(v1::AdoptReply {}))
     }
 
     async fn describe(&self, _request: Request<v1::DescribeRequest>) -> Result<Response<v1::DescribeReply>, Status> {
-        let (cluster_id, node_id) = self.0.identity.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let (cluster_id, node_id) = lock(&self.0.identity).clone();
         Ok(Response::new(v1::DescribeReply {
             cluster_id,
             node_id,
