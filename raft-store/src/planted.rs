@@ -11,8 +11,6 @@ pub enum Planted {
     RequestsForgotten = 1,
     /// A leader answers reads without asking anybody whether it still leads.
     ReadsUnconfirmed,
-    /// A leader takes openraft's clock of answered requests for a proof that it still leads.
-    ReadsByQuorumClock,
     /// A snapshot is installed without saying up to where it reaches.
     SnapshotWithoutApplied,
     /// Removing the end of the log removes one entry too many.

@@ -23,10 +23,9 @@ pub enum Planted {
 
 impl Planted {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 11] = [
         Self::Manager(InStore::RequestsForgotten),
         Self::Manager(InStore::ReadsUnconfirmed),
-        Self::Manager(InStore::ReadsByQuorumClock),
         Self::Manager(InStore::SnapshotWithoutApplied),
         Self::Manager(InStore::TruncatesTooMuch),
         Self::Manager(InStore::AppliedWithoutRows),
@@ -43,7 +42,6 @@ impl Planted {
         match self {
             Self::Manager(InStore::RequestsForgotten) => "requests-forgotten",
             Self::Manager(InStore::ReadsUnconfirmed) => "reads-unconfirmed",
-            Self::Manager(InStore::ReadsByQuorumClock) => "reads-by-quorum-clock",
             Self::Manager(InStore::SnapshotWithoutApplied) => "snapshot-without-applied",
             Self::Manager(InStore::TruncatesTooMuch) => "truncates-too-much",
             Self::Manager(InStore::AppliedWithoutRows) => "applied-without-rows",

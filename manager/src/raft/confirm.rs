@@ -83,9 +83,6 @@ impl Node {
         if self.raft().is_none() {
             return Err(ReadError::NoCluster);
         }
-        if Planted::ReadsByQuorumClock.is_in() {
-            return self.confirm_by_core().await;
-        }
         let mut leadership = self.leadership();
         let now = leadership.borrow().clone();
         if !now.leading {
