@@ -25,7 +25,7 @@ use openraft::{
 use tokio::time::Instant;
 use tonic::Code;
 
-use super::{error::ReadError, network::Peers, node::Node};
+use super::{error::ReadError, membership::is_majority, network::Peers, node::Node};
 
 /// A quorum round takes milliseconds; a leader that cannot finish one for this long cannot serve reads.
 const DEADLINE: Duration = Duration::from_secs(2);
@@ -121,8 +121,7 @@ impl Node {
             others.map(|(id, voter)| async move { (id, self.ask_voter(peers, id, voter, &own).await) }).collect();
         let mut following = BTreeSet::from([peers.own()]);
         loop {
-            let majority = |voters: &BTreeSet<u64>| voters.intersection(&following).count() > voters.len() / 2;
-            if members.get_joint_config().iter().all(majority) {
+            if is_majority(&members, &following) {
                 // Its own vote counts with them, and may be for somebody newer before this manager knows it otherwise.
                 let is_own = self.store().vote().is_some_and(|vote| vote.leader_id == own.leader_id);
                 return if is_own { Said::Followed } else { Said::Deposed };
@@ -137,16 +136,15 @@ impl Node {
 
     /// Asks one voter until it has given this vote, or a newer one.
     async fn ask_voter(&self, peers: &Peers, id: u64, voter: &ManagerNode, own: &Vote) -> Said {
-        let order = |vote: &Vote| (vote.leader_id.term, vote.leader_id.node_id);
         loop {
             if let Some(rest) = self.inner.silent.rest_of(self.beat(), id) {
                 tokio::time::sleep(rest).await;
             }
             let answer = peers.vote_of(id, voter, self.belief()).await;
             let answers = match answer {
-                Ok(vote) if order(&vote) == order(own) => Some(Said::Followed),
-                Ok(vote) if order(&vote) > order(own) => Some(Said::Deposed),
-                // It has not heard of its leader yet.
+                Ok(vote) if vote.leader_id == own.leader_id => Some(Said::Followed),
+                Ok(vote) if vote.leader_id.term > own.leader_id.term => Some(Said::Deposed),
+                // It has not heard of its leader yet, and may have voted for another one in the same term.
                 Ok(_) => None,
                 Err(status) if status.code() == Code::Unimplemented => Some(Said::NotUnderstood),
                 Err(_) => None,

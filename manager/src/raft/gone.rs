@@ -7,7 +7,7 @@
 //! leader's lease has run out. The lease protects a leader that lives from being disturbed and nothing else: no read here
 //! goes by it, and who may be elected is decided by terms and logs as ever.
 
-use std::{io, time::Duration};
+use std::{collections::BTreeSet, io, time::Duration};
 
 use futures::future::join_all;
 use minder_proto::v1::{self, peer_client::PeerClient};
@@ -15,7 +15,7 @@ use minder_raft_store::Vote;
 use openraft::raft::TransferLeaderRequest;
 use tokio::sync::mpsc;
 
-use super::{leadership::Member, node::Node, wire};
+use super::{leadership::Member, membership::is_majority, node::Node, wire};
 
 /// A peer on a local network takes or refuses a connection within a millisecond.
 const DIAL_DEADLINE: Duration = Duration::from_millis(100);
@@ -112,13 +112,9 @@ impl Node {
             let request = request(member.id);
             async move { ask(&member, request).await.then_some(member.id) }
         });
-        let mut agreed: Vec<u64> = join_all(asked).await.into_iter().flatten().collect();
-        agreed.push(own.manager.0);
-        let membership = metrics.membership_config.membership();
-        membership.get_joint_config().iter().all(|voters| {
-            let count = voters.iter().filter(|id| agreed.contains(id)).count();
-            count > voters.len() / 2
-        })
+        let mut agreed: BTreeSet<u64> = join_all(asked).await.into_iter().flatten().collect();
+        agreed.insert(own.manager.0);
+        is_majority(metrics.membership_config.membership(), &agreed)
     }
 
     async fn campaign(&self, vote: Vote) {

@@ -473,3 +473,8 @@ impl From<TransferError> for MembershipError {
         }
     }
 }
+
+/// Whether these are a majority of the voters; while the voters change, of those before and of those after.
+pub(super) fn is_majority(members: &Membership<u64, ManagerNode>, agreed: &BTreeSet<u64>) -> bool {
+    members.get_joint_config().iter().all(|voters| voters.intersection(agreed).count() > voters.len() / 2)
+}

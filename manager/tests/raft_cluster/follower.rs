@@ -48,6 +48,8 @@ struct Shared {
     news: AtomicU64,
     /// Signs of life.
     beats: AtomicU64,
+    /// Times it was asked to lead.
+    asked_to_lead: AtomicU64,
 }
 
 impl Follower {
@@ -63,6 +65,7 @@ impl Follower {
             entries: AtomicU64::new(0),
             news: AtomicU64::new(0),
             beats: AtomicU64::new(0),
+            asked_to_lead: AtomicU64::new(0),
         });
         let service = peer_server::PeerServer::new(Service(shared.clone()));
         let server = async {
@@ -100,7 +103,12 @@ impl Follower {
         self.shared.news.load(Ordering::Relaxed)
     }
 
-    /// Signs of life since it fell silent.
+    /// Whether it was asked to lead, which it does not.
+    pub fn was_asked_to_lead(&self) -> bool {
+        self.shared.asked_to_lead.load(Ordering::Relaxed) > 0
+    }
+
+    /// Signs of life since it fell silent, or since its begin.
     pub fn beats(&self) -> u64 {
         self.shared.beats.load(Ordering::Relaxed)
     }
@@ -208,6 +216,7 @@ impl peer_server::Peer for Service {
         &self,
         _request: Request<v1::TransferRequest>,
     ) -> Result<Response<v1::TransferReply>, Status> {
+        self.0.asked_to_lead.fetch_add(1, Ordering::Relaxed);
         Err(only_follows())
     }
 
