@@ -6,7 +6,7 @@
 use std::{
     fmt::Debug,
     io,
-    ops::{Bound, RangeBounds},
+    ops::{Bound, Range, RangeBounds},
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::Duration,
 };
@@ -341,15 +341,11 @@ impl LogStore {
 
     /// Removes entries up to this one. `true` when it lies beyond the log's end: a snapshot took its place.
     fn remove_up_to(&self, log_id: LogId) -> io::Result<bool> {
-        let log = column(&self.inner.db, LOG)?;
         let mut position = self.position();
         // Beyond the end there is no link; the chain begins anew.
         let chain = chain_at(&self.inner.db, log_id.index)?.unwrap_or_default();
         let begin = position.purged.as_ref().map_or(0, |purged| purged.index + 1);
-        let mut batch = WriteBatch::default();
-        let purged = Purged { log_id: (&log_id).into(), chain: chain.0.into() };
-        batch.put_cf(column(&self.inner.db, META)?, PURGED_KEY, codec::seal(&purged));
-        batch.delete_range_cf(log, begin.to_be_bytes(), (log_id.index + 1).to_be_bytes());
+        let batch = purge_batch(&self.inner.db, begin..log_id.index + 1, log_id, chain)?;
         fail_point!("purge-write");
         self.inner.db.write_opt(batch, &options::unsynced()).map_err(rocks)?;
         fail_point!("purge-written");
@@ -364,6 +360,21 @@ impl LogStore {
         position.purged = Some(log_id);
         Ok(jumps)
     }
+}
+
+/// The write that removes these entries, which end with this one or are covered by it.
+fn purge_batch(db: &DB, entries: Range<u64>, log_id: LogId, chain: Chain) -> io::Result<WriteBatch> {
+    let mut batch = WriteBatch::default();
+    let purged = Purged { log_id: (&log_id).into(), chain: chain.0.into() };
+    batch.put_cf(column(db, META)?, PURGED_KEY, codec::seal(&purged));
+    batch.delete_range_cf(column(db, LOG)?, entries.start.to_be_bytes(), entries.end.to_be_bytes());
+    Ok(batch)
+}
+
+/// Empties the log of a folder that is being opened, durably: it goes on after this entry.
+pub(crate) fn begin_after(db: &DB, log_id: LogId) -> io::Result<()> {
+    let batch = purge_batch(db, 0..u64::MAX, log_id, Chain::default())?;
+    db.write_opt(batch, &options::synced()).map_err(rocks)
 }
 
 /// The chain link of the entry at `index`, if it is there.

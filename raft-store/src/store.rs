@@ -1,5 +1,6 @@
 //! Opening a data folder: everything is read back, compared with what was promised, and only then handed out.
 
+mod finish;
 mod sizes;
 
 use std::{
@@ -91,11 +92,14 @@ impl Store {
         std::fs::create_dir_all(folder).map_err(storage)?;
         let db = Arc::new(open_database(folder)?);
         check_format(&db, folder)?;
-        let recovered = recover(&db).map_err(storage)?;
-        let mark = open_mark(folder, &recovered.position)?;
+        let mut recovered = recover(&db).map_err(storage)?;
+        let mut mark = open_mark(folder, &recovered.position)?;
         compare(folder, mark.mark(), &recovered.position)?;
         let snapshots = Arc::new(SnapshotFolder::open(folder.join("snapshots")).map_err(storage)?);
         check_covered(folder, &recovered, &snapshots)?;
+        if finish::installation(&db, &recovered, &snapshots, &mut mark).map_err(storage)? {
+            recovered = recover(&db).map_err(storage)?;
+        }
         reach_the_log(&recovered, &snapshots).map_err(storage)?;
         let sync = LogSync::start(executor, db.clone(), mark).map_err(storage)?;
         let log = LogStore::new(db.clone(), sync, recovered.position);
@@ -410,13 +414,10 @@ fn check_covered(folder: &Path, recovered: &Recovered, snapshots: &SnapshotFolde
 }
 
 /// Whoever is behind where the log begins is sent a snapshot that leads there. The newest one may have been damaged and set
-/// aside; then the state, which is whole, is written as another one. A log that ends before the state is what a crash leaves
-/// right after a snapshot was installed: consensus begins with purging it up to there.
+/// aside; then the state, which is whole, is written as another one.
 fn reach_the_log(recovered: &Recovered, snapshots: &SnapshotFolder) -> io::Result<()> {
     let Published { state, applied, membership } = &recovered.published;
-    let position = &recovered.position;
-    let begins_after = if position.last < *applied { *applied } else { position.purged };
-    if begins_after <= snapshots.latest().and_then(|latest| latest.meta().last_log_id) {
+    if recovered.position.purged <= snapshots.latest().and_then(|latest| latest.meta().last_log_id) {
         return Ok(());
     }
     let meta = SnapshotMeta { last_log_id: *applied, last_membership: membership.clone() };

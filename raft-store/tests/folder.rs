@@ -11,7 +11,7 @@ use common::{append, apply, copy, entry, log_id, open, wal};
 use minder_model::{ClusterId, ManagerId, ProcessName};
 use minder_raft_store::{ExitReason, Identity, OpenError, Opened, Vote, verify};
 use openraft::{
-    RaftLogReader, RaftSnapshotBuilder,
+    RaftLogReader, RaftSnapshotBuilder, StorageHelper,
     storage::{RaftLogStorage, RaftStateMachine},
 };
 
@@ -72,7 +72,9 @@ async fn truncation_and_purge_leave_the_chain_whole() {
 #[tokio::test]
 async fn a_truncation_that_was_cut_short_is_no_loss() {
     let folder = tempfile::tempdir().unwrap();
-    let mut opened = filled(folder.path(), 10).await;
+    // What is applied is committed, and never truncated.
+    let mut opened = filled(folder.path(), 5).await;
+    append(&mut opened, (6..=10).map(|index| entry(1, index)).collect()).await.unwrap();
     opened.log.truncate_after(Some(log_id(1, 7))).await.unwrap();
     drop(opened);
     assert_eq!(indexes(&mut open(folder.path()).unwrap()).await, (1..=7).collect::<Vec<_>>());
@@ -297,6 +299,38 @@ async fn a_damaged_snapshot_that_was_just_installed_has_another_one_written_in_i
     assert_eq!(opened.store.published().applied, Some(log_id(1, 40)));
     let current = opened.machine.get_current_snapshot().await.unwrap().unwrap();
     assert_eq!(current.meta.last_log_id, Some(log_id(1, 40)));
+}
+
+/// A snapshot came in whose end the log contradicts: with an entry of an older term at the same index, with such entries
+/// further on, or by ending before it. Power is lost before it is installed, and before consensus removes those entries.
+#[tokio::test]
+async fn a_snapshot_that_came_in_is_installed_by_the_next_start_whatever_the_log_says() {
+    for log_ends in [30, 40, 50] {
+        let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let mut source = open(from.path()).unwrap();
+        let entries: Vec<_> = (1..=40).map(|index| entry(if index < 20 { 1 } else { 2 }, index)).collect();
+        append(&mut source, entries.clone()).await.unwrap();
+        apply(&mut source, entries).await;
+        let built = source.machine.get_snapshot_builder().await.build_snapshot().await.unwrap();
+        let mut target = filled(to.path(), 10).await;
+        append(&mut target, (11..=log_ends).map(|index| entry(1, index)).collect()).await.unwrap();
+        target.log.save_vote(&Vote::new_committed(2, 1)).await.unwrap();
+        let mut receiver = target.store.receive_snapshot().unwrap();
+        receiver.write(&fs::read(built.snapshot.path()).unwrap()).unwrap();
+        drop(receiver.finish().unwrap());
+        drop(target);
+
+        let mut opened = open(to.path()).unwrap();
+        let Opened { log, machine, .. } = &mut opened;
+        StorageHelper::new(log, machine).with_id(1).get_initial_state().await.unwrap();
+        assert_eq!(opened.store.published().applied, Some(log_id(2, 40)), "a log up to {log_ends}");
+        assert_eq!(indexes(&mut opened).await, [0; 0], "a log up to {log_ends}");
+        assert_eq!(opened.store.published().state.hash(), source.store.published().state.hash());
+        append(&mut opened, vec![entry(2, 41)]).await.unwrap();
+        drop(opened);
+        assert_eq!(indexes(&mut open(to.path()).unwrap()).await, [41], "a log up to {log_ends}");
+        assert_eq!(verify(to.path()).unwrap().entries, 1);
+    }
 }
 
 /// A manager that took in a snapshot has promised what is in it, though it never held those entries.

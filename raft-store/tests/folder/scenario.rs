@@ -10,7 +10,7 @@ use std::{
 };
 
 use minder_model::Revision;
-use minder_raft_store::{Entry, EntryPayload, OpenError, Opened, Vote};
+use minder_raft_store::{Entry, EntryPayload, OpenError, Opened, SnapshotFile, Vote};
 use minder_state::State;
 use openraft::{
     RaftLogReader, RaftSnapshotBuilder,
@@ -21,6 +21,8 @@ use super::common::{append, apply, entry, log_id, open};
 
 /// Up to where the snapshot goes that the last scenario takes in.
 pub const SNAPSHOT_INDEX: u64 = 60;
+/// The term of its last entry, which contradicts the log of the one that takes it in.
+const SNAPSHOT_TERM: u64 = 2;
 
 /// Term of the entry that is tried after a failure.
 const TRIED_TERM: u64 = 99;
@@ -39,11 +41,13 @@ pub enum Step {
     Purge(u64, u64),
     /// A snapshot of the state.
     Build,
-    /// The snapshot of somebody else takes the place of the state.
+    /// The snapshot of somebody else comes in.
+    Receive,
+    /// It takes the place of the state.
     Install,
 }
 
-use Step::{Append, Apply, Build, Install, Purge, Truncate, Vote as Give};
+use Step::{Append, Apply, Build, Install, Purge, Receive, Truncate, Vote as Give};
 
 /// Every scenario and its steps.
 pub const SCENARIOS: [(&str, &[Step]); 6] = [
@@ -88,9 +92,13 @@ pub const SCENARIOS: [(&str, &[Step]); 6] = [
             Give(1),
             Append(1, 1, 3),
             Apply,
+            Append(1, 4, SNAPSHOT_INDEX + 2),
+            Give(SNAPSHOT_TERM),
+            Receive,
+            Truncate(3),
             Install,
-            Purge(1, SNAPSHOT_INDEX),
-            Append(1, SNAPSHOT_INDEX + 1, SNAPSHOT_INDEX + 2),
+            Purge(SNAPSHOT_TERM, SNAPSHOT_INDEX),
+            Append(SNAPSHOT_TERM, SNAPSHOT_INDEX + 1, SNAPSHOT_INDEX + 2),
             Apply,
         ],
     ),
@@ -104,7 +112,7 @@ pub fn steps(name: &str) -> &'static [Step] {
 /// Writes the snapshot that the last scenario takes in.
 pub async fn foreign_snapshot(folder: &Path) -> PathBuf {
     let mut opened = open(&folder.join("foreign")).unwrap();
-    let entries: Vec<Entry> = (1..=SNAPSHOT_INDEX).map(|index| entry(1, index)).collect();
+    let entries: Vec<Entry> = (1..=SNAPSHOT_INDEX).map(|index| entry(SNAPSHOT_TERM, index)).collect();
     append(&mut opened, entries.clone()).await.unwrap();
     apply(&mut opened, entries).await;
     let built = opened.machine.get_snapshot_builder().await.build_snapshot().await.unwrap();
@@ -121,8 +129,9 @@ pub async fn live(folder: &Path, name: &str, snapshot: &Path) {
         Err(error) => return println!("\nfailed to open: {error}"),
     };
     say("opened", 0);
+    let mut received = None;
     for (at, step) in steps(name).iter().enumerate() {
-        match take(&mut opened, *step, snapshot).await {
+        match take(&mut opened, *step, snapshot, &mut received).await {
             Ok(()) => say("done", at + 1),
             Err(error) => {
                 println!("\nfailed {at}: {error}");
@@ -146,7 +155,12 @@ fn say(what: &str, count: usize) {
     std::io::stdout().flush().unwrap();
 }
 
-async fn take(opened: &mut Opened, step: Step, snapshot: &Path) -> std::io::Result<()> {
+async fn take(
+    opened: &mut Opened,
+    step: Step,
+    snapshot: &Path,
+    received: &mut Option<SnapshotFile>,
+) -> std::io::Result<()> {
     match step {
         Give(term) => opened.log.save_vote(&Vote::new_committed(term, 1)).await,
         Append(term, from, to) => append(opened, (from..=to).map(|index| entry(term, index)).collect()).await,
@@ -162,14 +176,18 @@ async fn take(opened: &mut Opened, step: Step, snapshot: &Path) -> std::io::Resu
         }
         Purge(term, upto) => opened.log.purge(log_id(term, upto)).await,
         Build => opened.machine.get_snapshot_builder().await.build_snapshot().await.map(drop),
-        Install => {
+        Receive => {
             let mut receiver = opened.store.receive_snapshot()?;
             for piece in std::fs::read(snapshot)?.chunks(4_000) {
                 receiver.write(piece)?;
             }
-            let received = receiver.finish()?;
-            let meta = received.meta().clone();
-            opened.machine.install_snapshot(&meta, received).await
+            *received = Some(receiver.finish()?);
+            Ok(())
+        }
+        Install => {
+            let snapshot = received.take().expect("it was received");
+            let meta = snapshot.meta().clone();
+            opened.machine.install_snapshot(&meta, snapshot).await
         }
     }
 }
@@ -232,8 +250,13 @@ impl Model {
                     model.purged = upto;
                     model.terms = model.terms.split_off(&(upto + 1));
                 }
-                Install => model.installed = true,
-                Apply | Build => {}
+                // The next start installs it at the latest.
+                Receive => {
+                    model.installed = true;
+                    model.purged = SNAPSHOT_INDEX;
+                    model.terms.clear();
+                }
+                Install | Apply | Build => {}
             }
         }
         model
