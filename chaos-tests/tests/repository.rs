@@ -40,7 +40,7 @@ const MAY_DEPEND_ON: [(&str, &[&str]); 15] = [
     ("minder-sim", &["minder-fleet", "minder-model", "minder-state", "minder-supervisor"]),
     (
         "minder-managers-sim",
-        &["minder-chaos-tests", "minder-fleet", "minder-manager", "minder-proto", "minder-raft-store"],
+        &["minder-chaos-tests", "minder-fleet", "minder-manager", "minder-proto", "minder-raft-store", "minder-sim"],
     ),
 ];
 /// Crates in which clocks, files and threads do not exist.

@@ -4,10 +4,10 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use minder_chaos_tests::history::{Op, Outcome, Record, Row};
 use minder_proto::v1;
+use minder_sim::Chance;
 use tonic::{Code, Response, Status};
 
 use crate::{
-    chance::Chance,
     seam,
     shared::{Control, PREFIX, Shared},
 };

@@ -25,8 +25,9 @@ use std::{
 };
 
 use libc::{c_char, c_int};
+use minder_sim::Chance;
 
-use crate::{chance::Chance, manager::MANAGERS_MAX};
+use crate::manager::MANAGERS_MAX;
 
 /// A slot of the file that says what was promised; it is written in place, everything else only grows.
 const MARK: &str = "mark";

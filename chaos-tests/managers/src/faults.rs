@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use minder_proto::v1;
+use minder_sim::Chance;
 
 use crate::{
-    chance::Chance,
     disk::{self, Loss},
     manager,
     moments::{Awaited, Moment},

@@ -4,7 +4,6 @@
 //! What the kernel would tell a program is told by [`seam`] and [`disk`]; what lies between programs is turmoil's network.
 
 mod callers;
-mod chance;
 mod disk;
 mod faults;
 mod judge;

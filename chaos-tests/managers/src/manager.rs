@@ -14,11 +14,11 @@ use std::{
 use minder_fleet::SilenceLimits;
 use minder_manager::{Listening, RaftSettings, Running, Settings};
 use minder_raft_store::{SyncExecutor, Waiting};
+use minder_sim::Chance;
 use tokio::sync::Notify;
 use turmoil::net::TcpListener;
 
 use crate::{
-    chance::Chance,
     disk::{self, Word},
     net,
     planted::Planted,

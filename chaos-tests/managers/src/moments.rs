@@ -1,6 +1,8 @@
 //! The moment at which a crash hurts most: it is waited for, and comes by what anybody can see from outside.
 
-use crate::{chance::Chance, disk, manager, shared::Shared};
+use minder_sim::Chance;
+
+use crate::{disk, manager, shared::Shared};
 
 /// What is waited for.
 #[derive(Debug, Clone, Copy)]

@@ -12,6 +12,7 @@ use std::{
 
 use futures::Stream;
 use minder_proto::dial::Connection;
+use minder_sim::Chance;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     time::Sleep,
@@ -19,7 +20,7 @@ use tokio::{
 use tonic::transport::server::Connected;
 use turmoil::net::{TcpListener, TcpStream};
 
-use crate::{chance::Chance, seam, trace};
+use crate::{seam, trace};
 
 /// A lost segment comes again after this, as Linux' TCP has it at the least.
 const AGAIN: Duration = Duration::from_millis(200);

@@ -3,12 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use minder_proto::v1;
+use minder_sim::Chance;
 use tonic::{Code, Response, Status, Streaming};
 
-use crate::{
-    chance::Chance,
-    shared::{Control, Shared},
-};
+use crate::shared::{Control, Shared};
 
 const PATIENCE: Duration = Duration::from_secs(3);
 const CHANGE_PATIENCE: Duration = Duration::from_secs(6);

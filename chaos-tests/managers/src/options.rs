@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use crate::chance::Chance;
+use minder_sim::Chance;
 
 /// What goes wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -4,11 +4,11 @@ use std::{sync::Arc, time::Duration};
 
 use minder_chaos_tests::oracle::watch::{Change, Event, Watched};
 use minder_proto::v1;
+use minder_sim::Chance;
 use tonic::{Code, Streaming};
 
 use crate::{
     callers::row,
-    chance::Chance,
     shared::{PREFIX, Shared},
 };
 

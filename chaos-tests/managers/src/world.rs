@@ -8,11 +8,11 @@ use std::{
 };
 
 use minder_manager::RaftSettings;
+use minder_sim::Chance;
 use turmoil::Sim;
 
 use crate::{
     callers::Caller,
-    chance::Chance,
     disk::{self, Loss},
     faults::Faults,
     looks,

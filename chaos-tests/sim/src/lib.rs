@@ -29,6 +29,7 @@ mod watcher;
 mod workload;
 mod world;
 
+pub use chance::Chance;
 pub use options::Options;
 pub use planted::Planted;
 pub use run::{Run, run};

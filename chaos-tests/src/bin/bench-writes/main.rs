@@ -9,6 +9,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod batched;
+mod floor;
 mod load;
 mod reads;
 mod single;
@@ -71,8 +72,15 @@ pub fn print_line(clients: usize, ours: Vec<Round>, theirs: Vec<Round>) {
     println!("{clients:>8}  {:>32}  {theirs:>32}  {ratio}", ours.to_string());
 }
 
+fn main() {
+    match floor::is_asked_for() {
+        true => floor::run(),
+        false => measure(),
+    }
+}
+
 #[tokio::main(worker_threads = 2)]
-async fn main() {
+async fn measure() {
     let (numbers, parts): (Vec<_>, Vec<_>) = std::env::args().skip(1).partition(|word| word.parse::<usize>().is_ok());
     let asked: Vec<usize> = numbers.iter().map(|number| number.parse().unwrap()).collect();
     let clients = if asked.is_empty() { CLIENTS.to_vec() } else { asked };
@@ -83,6 +91,8 @@ async fn main() {
         let (p50, p99) = sync_cost(folder.path(), at_once);
         println!("disk: 4 KiB append + fdatasync, {at_once} at once: p50 {p50:.0?}, p99 {p99:.0?}");
     }
+    let (p50, p99) = floor::measure(folder.path());
+    println!("floor: a bare write on two of three, {} bytes: p50 {p50:.0?}, p99 {p99:.0?}", floor::ENTRY_BYTES);
     println!(
         "peer: {}",
         Etcd::version().unwrap_or_else(|| "no etcd on the PATH nor in MINDER_ETCD; Minder alone".into())
