@@ -88,10 +88,10 @@ bench-failover: setup ## Gaps of writers when the leader is killed and when it h
 	$(call release,bench-failover minder-manager)
 	MINDER_BIN_DIR=$(RELEASE) $(RELEASE)/bench-failover
 
-bench-supervision: setup ## Restart time, memory and CPU of supervision beside supervisord and runit (from Debian's packages)
+bench-supervision: setup ## Restart time, memory and CPU of supervision beside supervisord and runit (from Debian's packages): PARTS=kills,many
 	@deploy/setup/supervisors
 	$(call release,bench-supervision bench-child minder-manager minder-slave minder-shim)
-	MINDER_BIN_DIR=$(RELEASE) $(RELEASE)/bench-supervision
+	MINDER_BIN_DIR=$(RELEASE) $(RELEASE)/bench-supervision $(subst $(comma), ,$(PARTS))
 
 bench-scale: setup ## Ten thousand machines on this one: HOSTS=10000 INSTANCES=1000000, OWN=1 for a spec each, PARTS=idle,fleet
 	$(call release,bench-scale minder-manager minder-slave minder-shim)

@@ -4,6 +4,7 @@
 mod belonging;
 mod companions;
 mod confirm;
+mod emptied;
 mod error;
 mod gap;
 mod gone;

@@ -200,6 +200,26 @@ fn a_manager_whose_folder_was_emptied_ends_and_says_what_to_do() {
     });
 }
 
+/// A leader that was cut off calls a manager by an id that has been removed meanwhile, and its folder emptied for a new one.
+#[test]
+fn an_empty_manager_does_not_end_because_somebody_calls_it() {
+    run(async {
+        let manager = Manager::start("");
+        let addressing = Some(v1::Addressing { cluster_id: "cluster".into(), from: 1, to: 2 });
+        let vote = Some(v1::RaftVote { term: 3, node: 1, committed: true });
+        let heartbeat = v1::AppendRequest { addressing: addressing.clone(), vote, ..Default::default() };
+        eventually("the call is refused", || async {
+            let refused = manager.peer().append(heartbeat.clone()).await;
+            refused.is_err_and(|status| status.code() == Code::DataLoss)
+        })
+        .await;
+        let asked = v1::GetVoteRequest { addressing };
+        assert_eq!(manager.peer().get_vote(asked).await.unwrap_err().code(), Code::DataLoss);
+        manager.init(vec![manager.peer_address().to_owned()]).await.unwrap();
+        assert!(manager.runs(), "{}", manager.log());
+    });
+}
+
 #[test]
 fn a_peer_that_hangs_does_not_slow_the_others() {
     run(async {

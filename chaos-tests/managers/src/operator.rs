@@ -189,7 +189,11 @@ async fn carried_out(
         }
         Ok(Err(status)) => {
             tracing::info!(why = status.message(), "no change of managers");
-            if status.code() == Code::Unavailable { Said::Again } else { Said::Once }
+            // What tonic says of a connection that ended in the middle of an answer has the latter two.
+            match status.code() {
+                Code::Unavailable | Code::Unknown | Code::Internal => Said::Again,
+                _ => Said::Once,
+            }
         }
         Ok(Ok(false)) | Err(_) => {
             tracing::info!("whether managers were changed is not known");

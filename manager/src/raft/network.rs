@@ -23,7 +23,8 @@ use openraft::{
     },
     storage::Snapshot,
 };
-use tonic::{Status, transport::Channel};
+use tokio::sync::mpsc;
+use tonic::{Code, Status, transport::Channel};
 
 use super::{
     companions::Companions,
@@ -68,6 +69,8 @@ pub struct Peers {
     own: u64,
     directory: Arc<Directory>,
     channels: Channels,
+    /// Who refused a heartbeat because it is empty.
+    empty: mpsc::Sender<u64>,
 }
 
 /// What a connection is for.
@@ -86,14 +89,15 @@ pub struct Peer {
     address: String,
     directory: Arc<Directory>,
     channels: Channels,
+    empty: mpsc::Sender<u64>,
     /// Whether the last heartbeat was answered; a change is told to people, once.
     answers: bool,
 }
 
 impl Peers {
-    /// Peers of manager `own` in this cluster.
-    pub fn new(cluster: ClusterId, own: u64, directory: Arc<Directory>) -> Self {
-        Self { cluster, own, directory, channels: Arc::default() }
+    /// Peers of manager `own` in this cluster. Whoever refuses a heartbeat because its folder is empty is passed on.
+    pub fn new(cluster: ClusterId, own: u64, directory: Arc<Directory>, empty: mpsc::Sender<u64>) -> Self {
+        Self { cluster, own, directory, channels: Arc::default(), empty }
     }
 
     /// This manager's id.
@@ -110,6 +114,15 @@ impl Peers {
         wire::vote_from_wire(tokio::time::timeout(deadline, asked).await.map_err(late)??.into_inner().vote)
     }
 
+    /// Tells a peer that this cluster counts on it, though its folder is empty.
+    pub async fn tell_emptied(&self, target: u64, node: &ManagerNode, deadline: Duration) -> Result<(), Status> {
+        let peer = self.peer(target, node, Purpose::Heartbeats);
+        let mut client = peer.client().map_err(|error| Status::unavailable(error.to_string()))?;
+        let told = client.emptied(v1::EmptiedRequest { addressing: Some(peer.addressing) });
+        let late = |_| Status::deadline_exceeded(format!("no answer within {deadline:?}"));
+        tokio::time::timeout(deadline, told).await.map_err(late)?.map(drop)
+    }
+
     fn peer(&self, target: u64, node: &ManagerNode, purpose: Purpose) -> Peer {
         Peer {
             addressing: v1::Addressing { cluster_id: self.cluster.to_string(), from: self.own, to: target },
@@ -117,6 +130,7 @@ impl Peers {
             address: node.peer_address.clone(),
             directory: self.directory.clone(),
             channels: self.channels.clone(),
+            empty: self.empty.clone(),
             answers: true,
         }
     }
@@ -207,7 +221,16 @@ impl RaftNetworkV2<TypeConfig> for Peer {
         let mut client = self.client()?;
         let request = wire::append_to_wire(self.addressing.clone(), &request);
         // A little less than openraft's own patience, so that what is noted is noted here.
-        let reply = within(option.soft_ttl(), client.append(request)).await;
+        let (empty, peer) = (self.empty.clone(), self.addressing.to);
+        let call = client.append(request).map(move |answer| {
+            answer.inspect_err(|status| {
+                if status.code() == Code::DataLoss {
+                    // One that waits to be told is as good as many.
+                    let _ = empty.try_send(peer);
+                }
+            })
+        });
+        let reply = within(option.soft_ttl(), call).await;
         self.note(&reply);
         wire::append_result_from_wire(reply?).map(wire::append_response).map_err(|status| failed(&status))
     }
@@ -321,7 +344,7 @@ mod tests {
         drop(listener);
         let node = ManagerNode { peer_address, client_address: String::new() };
         let cluster = ClusterId::new("cluster").unwrap();
-        let mut peer = Peers::new(cluster, 1, Arc::default()).new_client(2, &node).await;
+        let mut peer = Peers::new(cluster, 1, Arc::default(), mpsc::channel(1).0).new_client(2, &node).await;
         let asked = Arc::new(AtomicBool::new(false));
         let noted = asked.clone();
         let input = futures::stream::poll_fn(move |_| {

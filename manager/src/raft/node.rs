@@ -28,6 +28,7 @@ use super::{
     RaftSettings,
     belonging::look_after,
     confirm::Silent,
+    emptied,
     error::{Fatal, ProposeError, ReadError},
     gone::follow_hints,
     leadership::{Leader, Leadership, follow},
@@ -437,7 +438,8 @@ impl Node {
         };
         let id = identity.manager.0;
         let term = log.read_vote().await?.map_or(0, |vote| vote.leader_id.term);
-        let peers = Peers::new(identity.cluster.clone(), id, self.inner.directory.clone());
+        let (empty, refusals) = mpsc::channel(1);
+        let peers = Peers::new(identity.cluster.clone(), id, self.inner.directory.clone(), empty);
         // Set once: only the first caller found the parts.
         let _ = self.inner.peers.set(peers.clone());
         let raft =
@@ -455,6 +457,7 @@ impl Node {
         tokio::spawn(keep_log_bound(self.clone(), raft.clone()));
         tokio::spawn(look_after(self.clone()));
         tokio::spawn(stuck::watch(self.clone()));
+        tokio::spawn(emptied::tell(self.clone(), refusals));
         if let Some(hinted) = crate::lock(&self.inner.hinted).take() {
             tokio::spawn(follow_hints(self.clone(), hinted));
         }

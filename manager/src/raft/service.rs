@@ -28,7 +28,7 @@ impl PeerService {
     fn raft_for(&self, addressing: Option<&v1::Addressing>) -> Result<Raft, Status> {
         let addressing = addressing.ok_or_else(|| Status::invalid_argument("addressing: is missing"))?;
         let Some(identity) = self.node.identity() else {
-            return Err(self.emptied(addressing));
+            return Err(self.node.called_though_empty(addressing));
         };
         if addressing.cluster_id != identity.cluster.as_str() {
             return Err(Status::failed_precondition(format!(
@@ -43,23 +43,6 @@ impl PeerService {
             )));
         }
         self.node.raft().cloned().ok_or_else(|| Status::unavailable("this manager is starting"))
-    }
-
-    /// Somebody calls this manager by an id, but its folder knows of none: the folder was emptied. A manager that
-    /// forgot its vote and its log must never take part under its old id.
-    fn emptied(&self, addressing: &v1::Addressing) -> Status {
-        let message = format!(
-            "cluster {} knows this address as manager {}, but the data folder is empty: its log is lost, so it must not \
-             vote under that id. Remove manager {} from the cluster, then add this one, which gives it a new id; if the \
-             folder was moved by mistake, point --data at it",
-            addressing.cluster_id, addressing.to, addressing.to
-        );
-        // One that waits for its own init is neither empty nor lost; who calls is of the cluster before.
-        if self.node.is_rebuilt() {
-            return Status::failed_precondition("this manager holds the state of a cluster that is to be rebuilt");
-        }
-        self.node.fail(Fatal { exit_code: ExitReason::Emptied.code(), message: message.clone() });
-        Status::failed_precondition(message)
     }
 
     /// Takes in a stream of entries; the first message says whose it is.
@@ -207,6 +190,12 @@ impl peer_server::Peer for PeerService {
         _request: Request<v1::GetMembershipRequest>,
     ) -> Result<Response<v1::GetMembershipReply>, Status> {
         Ok(Response::new(self.node.committed_membership()))
+    }
+
+    async fn emptied(&self, request: Request<v1::EmptiedRequest>) -> Result<Response<v1::EmptiedReply>, Status> {
+        let addressing = request.into_inner().addressing.unwrap_or_default();
+        self.node.is_missed(&addressing);
+        Ok(Response::new(v1::EmptiedReply {}))
     }
 
     async fn describe(&self, _request: Request<v1::DescribeRequest>) -> Result<Response<v1::DescribeReply>, Status> {

@@ -227,6 +227,10 @@ impl peer_server::Peer for Service {
         Err(only_follows())
     }
 
+    async fn emptied(&self, _request: Request<v1::EmptiedRequest>) -> Result<Response<v1::EmptiedReply>, Status> {
+        Err(only_follows())
+    }
+
     async fn get_membership(
         &self,
         _request: Request<v1::GetMembershipRequest>,

@@ -231,11 +231,15 @@ impl Manager {
         self.control().get_managers(request).await.unwrap().into_inner().cluster_id
     }
 
+    /// What its peers ask of it.
+    pub fn peer(&self) -> PeerClient<Channel> {
+        PeerClient::new(minder_proto::dial::endpoint(self.peer_address()).unwrap().connect_lazy())
+    }
+
     /// Gives it an identity, as a leader does.
     pub async fn adopt(&self, cluster_id: &str, node_id: u64) {
-        let endpoint = minder_proto::dial::endpoint(self.peer_address()).unwrap();
         let request = v1::AdoptRequest { cluster_id: cluster_id.into(), node_id };
-        PeerClient::new(endpoint.connect_lazy()).adopt(request).await.unwrap();
+        self.peer().adopt(request).await.unwrap();
     }
 
     /// All managers as this one knows them.

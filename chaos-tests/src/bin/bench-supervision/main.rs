@@ -4,6 +4,8 @@
 //! First one process each, killed again and again at a restart delay of 0, or of the least the peer allows; the peers
 //! take turns. Then a thousand processes each, one peer after the other: started, left alone for 30 seconds, stopped.
 //! Peers that are not installed are left out, and that is said.
+//!
+//! `bench-supervision [PART...]`: parts are `kills` and `many`; both unless one is named.
 #![allow(clippy::unwrap_used)]
 
 mod cost;
@@ -47,8 +49,14 @@ async fn main() {
         println!("{} is not installed; `deploy/setup/supervisors` installs it", missing.name());
     }
     let folder = tempfile::tempdir().unwrap();
-    kills(&kinds, folder.path()).await;
-    many(&kinds, folder.path()).await;
+    let parts: Vec<String> = std::env::args().skip(1).collect();
+    let wanted = |part: &str| parts.is_empty() || parts.iter().any(|named| named == part);
+    if wanted("kills") {
+        kills(&kinds, folder.path()).await;
+    }
+    if wanted("many") {
+        many(&kinds, folder.path()).await;
+    }
     println!("load at the end {}", load());
 }
 
