@@ -14,7 +14,10 @@ use minder_raft_store::{
     set_aside, verify,
 };
 use minder_state::{BackupHeader, Command, Expect, Proposal, backup_pieces};
-use openraft::{EntryPayload, RaftLogReader, storage::RaftLogStorage};
+use openraft::{
+    EntryPayload, RaftLogReader, RaftSnapshotBuilder,
+    storage::{RaftLogStorage, RaftStateMachine},
+};
 
 const TERM: u64 = 4;
 
@@ -123,6 +126,25 @@ async fn the_only_survivor_keeps_every_entry_it_has() {
     // What was there is there as it was: uncommitted entries are not applied in it.
     let before = open(&rebuilt.set_aside.unwrap()).unwrap();
     assert_eq!(before.store.published().revision(), Revision(10));
+}
+
+/// A snapshot that came in and was not installed goes further than everything else that is left.
+#[tokio::test]
+async fn the_only_survivor_keeps_the_snapshot_that_came_in_last() {
+    let (from, folder) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let mut further = manager(from.path(), 10).await;
+    let more: Vec<_> = (11..=20).map(|index| entry(TERM, index)).collect();
+    append(&mut further, more.clone()).await.unwrap();
+    apply(&mut further, more).await;
+    let built = further.machine.get_snapshot_builder().await.build_snapshot().await.unwrap();
+    let survivor = manager(folder.path(), 12).await;
+    let mut receiver = survivor.store.receive_snapshot().unwrap();
+    receiver.write(&fs::read(built.snapshot.path()).unwrap()).unwrap();
+    drop((receiver.finish().unwrap(), survivor));
+    let survivor = Survivor::read(folder.path()).await.unwrap();
+    assert_eq!((survivor.applied, survivor.last), (Revision(20), Revision(20)));
+    survivor.recover(folder.path(), cluster("second")).await.unwrap();
+    assert!(has(&check_beginning(folder.path(), "second").await, "p20"));
 }
 
 #[tokio::test]

@@ -4,13 +4,15 @@
 //! It finds out by being called by an id that it knows nothing of. But so is a manager that was removed in good order and
 //! started again with an empty folder, by a leader that was cut off meanwhile and has not heard of it. So to be called is no
 //! proof, and who is empty only refuses. The caller then has its leadership confirmed by a majority; when the id still
-//! belongs to a member after that, it says so, and the empty manager ends with what to do.
+//! belongs to a member after that, it says so, and the empty manager ends with what to do. Where there is no majority
+//! nobody can say so, and it stays, says once that it is called, and refuses.
 
-use std::time::Duration;
+use std::{sync::atomic::Ordering, time::Duration};
 
 use minder_proto::v1;
 use minder_raft_store::ExitReason;
 use tokio::sync::mpsc;
+use tonic::{Code, Status};
 
 use super::{error::Fatal, node::Node};
 
@@ -18,6 +20,11 @@ use super::{error::Fatal, node::Node};
 const INTERVAL: Duration = Duration::from_millis(500);
 /// A peer answers within this or is told again.
 const DEADLINE: Duration = Duration::from_secs(1);
+
+/// Whether a peer refused a call because it is empty: [`Node::called_though_empty`].
+pub(super) fn is_its_reason(refusal: &Status) -> bool {
+    refusal.code() == Code::DataLoss
+}
 
 /// Tells peers that refused a call because they are empty, for as long as the node lives.
 pub(super) async fn tell(node: Node, mut refusals: mpsc::Receiver<u64>) {
@@ -42,17 +49,19 @@ impl Node {
     }
 
     /// Somebody calls this manager by an id, but its folder knows of none. Gives what it is told.
-    pub(super) fn called_though_empty(&self, addressing: &v1::Addressing) -> tonic::Status {
+    pub(super) fn called_though_empty(&self, addressing: &v1::Addressing) -> Status {
         // One that waits for its own init is neither empty nor lost; who calls is of the cluster before.
         if self.is_rebuilt() {
-            return tonic::Status::failed_precondition(
-                "this manager holds the state of a cluster that is to be rebuilt",
-            );
+            return Status::failed_precondition("this manager holds the state of a cluster that is to be rebuilt");
         }
         let v1::Addressing { cluster_id, from, to } = addressing;
-        tonic::Status::data_loss(format!(
+        let message = format!(
             "manager {from} of cluster {cluster_id} takes this one for manager {to}, but its data folder is empty"
-        ))
+        );
+        if !self.inner.called_though_empty.swap(true, Ordering::Relaxed) {
+            tracing::warn!("{message}; if manager {to} was not removed, its log is lost");
+        }
+        Status::data_loss(message)
     }
 
     /// A leader with a majority says that this manager belongs to its cluster.

@@ -24,11 +24,11 @@ use openraft::{
     storage::Snapshot,
 };
 use tokio::sync::mpsc;
-use tonic::{Code, Status, transport::Channel};
+use tonic::{Status, transport::Channel};
 
 use super::{
     companions::Companions,
-    gap,
+    emptied, gap,
     leadership::Member,
     snapshot,
     watchdog::{self, Sent},
@@ -107,20 +107,23 @@ impl Peers {
 
     /// A peer's newest vote, as it stands now.
     pub async fn vote_of(&self, target: u64, node: &ManagerNode, deadline: Duration) -> Result<Vote, Status> {
-        let peer = self.peer(target, node, Purpose::Heartbeats);
-        let mut client = peer.client().map_err(|error| Status::unavailable(error.to_string()))?;
-        let asked = client.get_vote(v1::GetVoteRequest { addressing: Some(peer.addressing) });
-        let late = |_| Status::deadline_exceeded(format!("no answer within {deadline:?}"));
-        wire::vote_from_wire(tokio::time::timeout(deadline, asked).await.map_err(late)??.into_inner().vote)
+        let (mut client, addressing) = self.urgent(target, node)?;
+        let request = v1::GetVoteRequest { addressing: Some(addressing) };
+        wire::vote_from_wire(in_time(deadline, client.get_vote(request)).await?.vote)
     }
 
     /// Tells a peer that this cluster counts on it, though its folder is empty.
     pub async fn tell_emptied(&self, target: u64, node: &ManagerNode, deadline: Duration) -> Result<(), Status> {
+        let (mut client, addressing) = self.urgent(target, node)?;
+        let request = v1::EmptiedRequest { addressing: Some(addressing) };
+        in_time(deadline, client.emptied(request)).await.map(drop)
+    }
+
+    /// The way for what must not wait behind entries, and whom it names.
+    fn urgent(&self, target: u64, node: &ManagerNode) -> Result<(PeerClient<Channel>, v1::Addressing), Status> {
         let peer = self.peer(target, node, Purpose::Heartbeats);
-        let mut client = peer.client().map_err(|error| Status::unavailable(error.to_string()))?;
-        let told = client.emptied(v1::EmptiedRequest { addressing: Some(peer.addressing) });
-        let late = |_| Status::deadline_exceeded(format!("no answer within {deadline:?}"));
-        tokio::time::timeout(deadline, told).await.map_err(late)?.map(drop)
+        let client = peer.client().map_err(|error| Status::unavailable(error.to_string()))?;
+        Ok((client, peer.addressing))
     }
 
     fn peer(&self, target: u64, node: &ManagerNode, purpose: Purpose) -> Peer {
@@ -181,6 +184,13 @@ impl Peer {
         Ok(channel)
     }
 
+    fn look_whether_empty(&self, refusal: &Status) {
+        if emptied::is_its_reason(refusal) {
+            // One that waits to be told is as good as many.
+            let _ = self.empty.try_send(self.addressing.to);
+        }
+    }
+
     /// Tells people when a peer begins or ceases to answer; openraft's own word on every single beat is too much.
     fn note<T>(&mut self, result: &Result<T, RPCError<TypeConfig>>) {
         let peer = self.addressing.to;
@@ -193,7 +203,16 @@ impl Peer {
     }
 }
 
-/// A call with its deadline.
+/// A call of our own with its deadline.
+async fn in_time<T>(
+    deadline: Duration,
+    call: impl Future<Output = Result<tonic::Response<T>, Status>>,
+) -> Result<T, Status> {
+    let late = |_| Status::deadline_exceeded(format!("no answer within {deadline:?}"));
+    tokio::time::timeout(deadline, call).await.map_err(late)?.map(tonic::Response::into_inner)
+}
+
+/// A call of openraft's with its deadline.
 async fn within<T>(
     deadline: Duration,
     call: impl Future<Output = Result<tonic::Response<T>, Status>>,
@@ -221,15 +240,7 @@ impl RaftNetworkV2<TypeConfig> for Peer {
         let mut client = self.client()?;
         let request = wire::append_to_wire(self.addressing.clone(), &request);
         // A little less than openraft's own patience, so that what is noted is noted here.
-        let (empty, peer) = (self.empty.clone(), self.addressing.to);
-        let call = client.append(request).map(move |answer| {
-            answer.inspect_err(|status| {
-                if status.code() == Code::DataLoss {
-                    // One that waits to be told is as good as many.
-                    let _ = empty.try_send(peer);
-                }
-            })
-        });
+        let call = async { client.append(request).await.inspect_err(|status| self.look_whether_empty(status)) };
         let reply = within(option.soft_ttl(), call).await;
         self.note(&reply);
         wire::append_result_from_wire(reply?).map(wire::append_response).map_err(|status| failed(&status))

@@ -110,6 +110,8 @@ pub(super) struct Inner {
     pub(super) leader_changes: AtomicU64,
     pub(super) started: Instant,
     stopping: AtomicBool,
+    /// It was said that somebody calls this manager by an id, and its folder is empty.
+    pub(super) called_though_empty: AtomicBool,
 }
 
 impl Node {
@@ -165,6 +167,7 @@ impl Node {
             leader_changes: AtomicU64::new(0),
             started: Instant::now(),
             stopping: AtomicBool::new(false),
+            called_though_empty: AtomicBool::new(false),
         };
         let node = Self { inner: Arc::new(inner) };
         if let Some(identity) = identity {
