@@ -57,9 +57,9 @@ drill-storage: setup ## Faults at every step of the store, power cuts of a real 
 	MINDER_POWER_CUTS=$(or $(CUTS),1000) MINDER_SEED=$(or $(SEED),1) $(CARGO) test -p minder-raft-store --test power_cut -- --nocapture
 	MINDER_DAMAGES=$(or $(DAMAGES),600) MINDER_SEED=$(or $(SEED),1) $(CARGO) test -p minder-raft-store --test damage -- --nocapture by_chance
 
-sim: setup ## The pure world under seeds: SEEDS=10000 from SEED=1, or one of them with its lines: SEED=17; PLANTED=name puts a known bug in
+sim: setup ## The pure world under seeds: SEEDS=10000 from SEED=1, or one of them with its lines: SEED=17; LONG=1 with nights of hours; PLANTED=name puts a known bug in
 	$(CARGO) build -p minder-sim
-	$(MINDER_BIN_DIR)/minder-sim --seed $(or $(SEED),1) --seeds $(or $(SEEDS),$(if $(SEED),1,10000)) --keep $(TARGET)/sim-failures $(if $(PLANTED),--planted $(PLANTED)) $(if $(SEEDS),,$(if $(SEED),--lines))
+	$(MINDER_BIN_DIR)/minder-sim --seed $(or $(SEED),1) --seeds $(or $(SEEDS),$(if $(SEED),1,10000)) --keep $(TARGET)/sim-failures $(if $(LONG),--long) $(if $(PLANTED),--planted $(PLANTED)) $(if $(SEEDS),,$(if $(SEED),--lines))
 
 sim-managers: setup ## Whole managers under seeds: SEEDS=300 from SEED=1 with SECONDS=30 each, or one of them with its log: SEED=17; PLANTED=name puts a known bug in
 	$(CARGO) build -p minder-managers-sim

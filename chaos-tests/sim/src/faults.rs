@@ -14,7 +14,7 @@ impl World {
             return;
         }
         let wait = self.chance.of(1..self.options.fault_every_ms * 2);
-        self.after(wait, Event::Fault);
+        self.after(self.paced(wait), Event::Fault);
         let on = self.options.faults.names();
         if on.is_empty() {
             return;

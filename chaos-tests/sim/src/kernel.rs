@@ -235,7 +235,9 @@ impl World {
             started_ms: wall_ms,
             ended_ms: wall_ms,
         };
-        if behaviour == Behaviour::Unstartable {
+        // By night most starts fail later than at once: whatever begins anew every second makes a night as long as a day.
+        let fails = self.pace == 1 || self.chance.percent(5);
+        if behaviour == Behaviour::Unstartable && fails {
             bundle.record = Some(blank.clone());
             return self.tell_slave(host, &leaf, What::Over(Some(blank)));
         }
@@ -261,14 +263,14 @@ impl World {
 
     fn plan_end(&mut self, host: usize, boot: u64, pid: u32, ticks: u64, behaviour: Behaviour) {
         let (wait, end) = match behaviour {
-            Behaviour::CrashLoop => (self.chance.of(5..900), End::Code(1)),
+            Behaviour::CrashLoop | Behaviour::Unstartable => (self.chance.of(5..900), End::Code(1)),
             Behaviour::Ends | Behaviour::Forks if self.faulty => {
                 let end = *self.chance.pick(&[End::Code(0), End::Code(0), End::Code(3), End::Signal(11)]);
                 (self.chance.of(500..20_000), end)
             }
             _ => return,
         };
-        self.after(wait, Event::ProgramEnds { host, boot, pid, ticks, end });
+        self.after(self.paced(wait), Event::ProgramEnds { host, boot, pid, ticks, end });
     }
 
     /// A process ends, by itself or by a signal; a pid that belongs to another by now is left alone.

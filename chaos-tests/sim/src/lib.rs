@@ -21,6 +21,7 @@ mod operators;
 mod options;
 mod oracles;
 mod planted;
+mod queue;
 mod run;
 mod slave;
 mod takeover;

@@ -27,6 +27,9 @@ struct Flags {
     /// A known bug to put in; `list` names them all.
     #[arg(long)]
     planted: Option<String>,
+    /// Long lives: nights of hours, in which little happens, between days of faults.
+    #[arg(long)]
+    long: bool,
     /// Print what happened in each.
     #[arg(long)]
     lines: bool,
@@ -36,6 +39,12 @@ struct Flags {
     /// Where a failure leaves its trace.
     #[arg(long, default_value = "sim-failures")]
     keep: PathBuf,
+}
+
+impl Flags {
+    fn options(&self, seed: u64) -> Options {
+        if self.long { Options::long(seed) } else { Options::of(seed) }
+    }
 }
 
 /// What all seeds came to together.
@@ -122,7 +131,7 @@ fn run_all(flags: &Flags, planted: Option<Planted>) -> Sum {
 }
 
 fn one(flags: &Flags, planted: Option<Planted>, seed: u64) -> Run {
-    let run = run(&Options::of(seed), planted, flags.lines);
+    let run = run(&flags.options(seed), planted, flags.lines);
     if let Some((_, whole)) = &run.lines {
         println!("{whole}");
     }
@@ -149,7 +158,7 @@ fn tell(sum: &Sum, seconds: f64) {
 
 /// The world of a failed seed once more, with its lines.
 fn explain(flags: &Flags, planted: Option<Planted>, seed: u64, failure: &str) {
-    let options = Options::of(seed);
+    let options = flags.options(seed);
     let again = run(&options, planted, true);
     let (last, whole) = again.lines.unwrap_or_default();
     println!("\nseed {seed} failed: {failure}\n{options}\nlast of each node:\n{last}");
@@ -160,5 +169,6 @@ fn explain(flags: &Flags, planted: Option<Planted>, seed: u64, failure: &str) {
         Err(error) => println!("the trace cannot be kept in {}: {error}", folder.display()),
     }
     let planted = planted.map(|planted| format!(" PLANTED={planted}")).unwrap_or_default();
-    println!("again: make sim SEED={seed}{planted}");
+    let long = if flags.long { " LONG=1" } else { "" };
+    println!("again: make sim SEED={seed}{long}{planted}");
 }

@@ -109,7 +109,7 @@ impl World {
     /// Now and then somebody logs in to a machine and stops or starts something there.
     pub fn speak_locally(&mut self) {
         let wait = self.chance.of(2_000..15_000);
-        self.after(wait, Event::SpeakLocally);
+        self.after(self.paced(wait), Event::SpeakLocally);
         if !self.faulty {
             return;
         }
@@ -308,7 +308,7 @@ impl World {
             self.operators[operator].page = *page;
         }
         let in_haste = !self.operators[operator].in_haste.is_empty();
-        let wait = self.chance.of(1..if in_haste { 80 } else { self.options.call_every_ms * 2 });
+        let wait = if in_haste { self.chance.of(1..80) } else { self.thinks() };
         self.after(wait, Event::Operate { operator });
     }
 
@@ -324,8 +324,14 @@ impl World {
         }
         say!(self, Node::Operator(operator), "gives call {number} up; its outcome is unknown");
         self.operators[operator].call = None;
-        let wait = self.chance.of(1..self.options.call_every_ms * 2);
+        let wait = self.thinks();
         self.after(wait, Event::Operate { operator });
+    }
+
+    /// How long an operator waits before its next call.
+    fn thinks(&mut self) -> u64 {
+        let wait = self.chance.of(1..self.options.call_every_ms * 2);
+        self.paced(wait)
     }
 }
 

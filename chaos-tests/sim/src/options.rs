@@ -129,6 +129,10 @@ pub struct Options {
     pub pids: u32,
     /// Entries that managers keep for those that lag.
     pub entries_kept: usize,
+    /// How often it becomes night after a day of `faults_ms`.
+    pub nights: usize,
+    /// How long a night is, in milliseconds.
+    pub night_ms: u64,
     /// What goes wrong.
     pub faults: Faults,
     /// What programs do.
@@ -152,10 +156,18 @@ impl Options {
             call_every_ms: *chance.pick(&[500, 2_000, 4_000]),
             pids: *chance.pick(&[24, 60, 500]),
             entries_kept: *chance.pick(&[0, 3, 20]),
+            nights: 0,
+            night_ms: 0,
             faults: Faults::draw(&mut chance),
             programs: Programs::draw(&mut chance),
             work: Work::draw(&mut chance),
         }
+    }
+
+    /// What the seed stands for in a long life: the same, and nights of hours between such days.
+    pub fn long(seed: u64) -> Self {
+        let mut chance = Chance::new(!seed);
+        Self { nights: 1 + chance.below(3), night_ms: chance.of(2..13) * 3_600_000, ..Self::of(seed) }
     }
 }
 
@@ -175,6 +187,9 @@ impl fmt::Display for Options {
             self.pids,
             self.entries_kept
         )?;
+        if self.nights > 0 {
+            writeln!(f, "nights:   {} of {} h", self.nights, self.night_ms / 3_600_000)?;
+        }
         writeln!(f, "faults:   {}", self.faults.names().join(" "))?;
         writeln!(f, "programs: {}", self.programs.names().join(" "))?;
         write!(f, "work:     {}", self.work.names().join(" "))

@@ -97,6 +97,8 @@ planted! {
     NumberUsedAgain = "number-used-again",
     /// An instance that is assigned again in the turn that forgets it is forgotten all the same.
     ForgottenAndAssigned = "forgotten-and-assigned",
+    /// The bundle of an incarnation that is over is not cleared away.
+    BundlesKept = "bundles-kept",
     /// A signal goes out before its order is written down.
     SignalBeforeSaved = "signal-before-saved",
     /// A restarted slave ends what it does not remember to have started.

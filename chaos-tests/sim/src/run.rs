@@ -1,5 +1,5 @@
-//! One run: faults first, judged at every step; then healing and a demand for progress; then a cold restart of everything,
-//! and the same demand again.
+//! One run: faults first, judged at every step; then healing and a demand for progress; in a long life a night of hours
+//! in which little happens, the same demand, and the next day; at last a cold restart of everything, and the demand again.
 
 use crate::{
     ask::{Ask, What},
@@ -15,6 +15,8 @@ use crate::{
 pub const CONVERGED_MS_MAX: u64 = 90_000;
 /// It must stay so for this long.
 const STEADY_MS: u64 = 1_500;
+/// By night everybody takes this many times as long: a fault in 5 to 33 minutes, a call in 2 to 13.
+const NIGHT_PACE: u64 = 200;
 /// Operators go on for this long after the faults end.
 const CALM_MS: u64 = 6_000;
 
@@ -57,9 +59,14 @@ pub fn run(options: &Options, planted: Option<Planted>, with_lines: bool) -> Run
 
 fn run_to_the_end(options: &Options, planted: Option<Planted>, with_lines: bool) -> Run {
     let mut world = World::new(options.clone(), planted, with_lines);
-    world.run_until(options.faults_ms);
-    if world.failure.is_none() {
-        world.heal();
+    world.live(options.faults_ms);
+    for _ in 0..options.nights {
+        for (pace, ms) in [(NIGHT_PACE, options.night_ms), (1, options.faults_ms)] {
+            if world.failure.is_none() {
+                world.begin_again(pace);
+                world.live(ms);
+            }
+        }
     }
     if world.failure.is_none() {
         world.restart_everything();
@@ -86,6 +93,14 @@ fn run_to_the_end(options: &Options, planted: Option<Planted>, with_lines: bool)
 }
 
 impl World {
+    /// A day or a night, and its end.
+    fn live(&mut self, ms: u64) {
+        self.run_until(self.now + ms);
+        if self.failure.is_none() {
+            self.heal();
+        }
+    }
+
     fn heal(&mut self) {
         say!(self, Node::World, "the faults end");
         self.end_faults();

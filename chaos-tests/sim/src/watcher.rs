@@ -70,7 +70,7 @@ impl World {
     /// A watcher hears what is new.
     pub fn watch(&mut self, watcher: usize) {
         let wait = self.chance.of(100..2_500);
-        self.after(wait, Event::Watch { watcher });
+        self.after(self.paced(wait), Event::Watch { watcher });
         if self.chance.percent(20) {
             self.watchers[watcher].manager = self.chance.below(self.managers.len());
         }

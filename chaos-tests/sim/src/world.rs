@@ -15,6 +15,7 @@ use crate::{
     options::Options,
     oracles::Oracles,
     planted::Planted,
+    queue::Queue,
     trace::Trace,
     watcher::Watcher,
 };
@@ -93,6 +94,9 @@ pub struct World {
     pub operating: bool,
     /// Things still go wrong.
     pub faulty: bool,
+    /// How many times as long as by day everybody waits from one deed to the next: operators, watchers, who logs in to
+    /// machines, faults, and programs with their ends. What Minder does by itself keeps its own time.
+    pub pace: u64,
     /// What everybody draws from.
     pub chance: Chance,
     /// What happened.
@@ -115,8 +119,7 @@ pub struct World {
     pub failure: Option<String>,
     /// Faults so far, by name.
     pub faults: BTreeMap<&'static str, u64>,
-    queue: BTreeMap<(u64, u64), Event>,
-    queued: u64,
+    queue: Queue,
 }
 
 impl World {
@@ -131,6 +134,7 @@ impl World {
             now: 0,
             operating: true,
             faulty: true,
+            pace: 1,
             chance,
             trace: Trace::new(with_lines),
             network: Network::default(),
@@ -142,8 +146,7 @@ impl World {
             oracles: Oracles::default(),
             failure: None,
             faults: BTreeMap::new(),
-            queue: BTreeMap::new(),
-            queued: 0,
+            queue: Queue::default(),
             options,
         };
         world.begin();
@@ -151,7 +154,7 @@ impl World {
     }
 
     fn begin(&mut self) {
-        self.network.latency_ms_max = if self.options.faults.slow_links { 300 } else { 8 };
+        self.network.latency_ms_max = self.latency_ms_max();
         self.elect();
         let leader = self.agreement.leader.unwrap_or_default();
         let create = self.new_proposal(leader, crate::ask::Ask::Create, None);
@@ -161,6 +164,12 @@ impl World {
             let wait = self.chance.of(0..1_000);
             self.after(wait, Event::StartSlave { host });
         }
+        self.after(1_000, Event::Look);
+        self.rouse();
+    }
+
+    /// Everybody outside Minder begins to do things.
+    fn rouse(&mut self) {
         for operator in 0..self.operators.len() {
             let wait = self.chance.of(0..2_000);
             self.after(wait, Event::Operate { operator });
@@ -169,16 +178,34 @@ impl World {
             self.after(500, Event::Watch { watcher });
         }
         self.after(self.options.fault_every_ms, Event::Fault);
-        self.after(1_000, Event::Look);
         if self.options.work.local_orders || self.options.work.onlookers {
             self.after(5_000, Event::SpeakLocally);
         }
     }
 
+    /// After a time in which nothing went wrong things do again, at another pace.
+    pub fn begin_again(&mut self, pace: u64) {
+        let outside = |event: &Event| {
+            matches!(event, Event::Operate { .. } | Event::Watch { .. } | Event::Fault | Event::SpeakLocally)
+        };
+        self.queue.retain(|event| !outside(event));
+        (self.pace, self.faulty, self.operating) = (pace, true, true);
+        self.network.latency_ms_max = self.latency_ms_max();
+        self.rouse();
+    }
+
+    fn latency_ms_max(&self) -> u64 {
+        if self.options.faults.slow_links { 300 } else { 8 }
+    }
+
+    /// By day what was drawn, by night longer.
+    pub fn paced(&self, wait_ms: u64) -> u64 {
+        wait_ms * self.pace
+    }
+
     /// Has an event happen later.
     pub fn after(&mut self, wait_ms: u64, event: Event) {
-        self.queued += 1;
-        self.queue.insert((self.now + wait_ms, self.queued), event);
+        self.queue.put(self.now + wait_ms, event);
     }
 
     /// How long a message takes.
@@ -191,11 +218,7 @@ impl World {
     /// Goes on until this time or the first broken promise.
     pub fn run_until(&mut self, end: u64) {
         while self.failure.is_none() {
-            match self.queue.first_key_value() {
-                Some(((at, _), _)) if *at <= end => {}
-                Some(_) | None => break,
-            }
-            let Some(((at, _), event)) = self.queue.pop_first() else { break };
+            let Some((at, event)) = self.queue.next_until(end) else { break };
             self.now = at;
             match self.sleeps_until(&event) {
                 Some(until) if until > self.now => self.after(until - at, event),

@@ -4,9 +4,10 @@
 use minder_sim::{Options, Planted, run};
 
 /// Each bug with the first seed that finds it.
-const FOUND_BY: [(&str, u64); 37] = [
+const FOUND_BY: [(&str, u64); 38] = [
     ("ack-before-quorum", 1),
     ("answers-not-in-snapshot", 2),
+    ("bundles-kept", 1),
     ("clock-in-apply", 1),
     ("count-lost", 43),
     ("end-before-empty", 2),

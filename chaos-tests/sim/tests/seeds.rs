@@ -16,6 +16,21 @@ fn no_seed_breaks_a_promise() {
     }
 }
 
+/// Some three seconds of one core, and some ninety simulated hours.
+#[test]
+fn no_long_life_breaks_a_promise() {
+    let runs: Vec<_> = (20_001..20_007).map(|seed| (seed, run(&Options::long(seed), None, false))).collect();
+    for (seed, ran) in &runs {
+        assert_eq!(ran.failure, None, "again: make sim LONG=1 SEED={seed}\n{}", Options::long(*seed));
+    }
+    let sum = |of: fn(&minder_sim::Run) -> u64| runs.iter().map(|(_, run)| of(run)).sum::<u64>();
+    let hours = sum(|run| run.simulated_ms) / 3_600_000;
+    assert!(hours > 40, "{hours} simulated hours");
+    // By night something happens as well: as often as this in days alone it does not.
+    let faults: u64 = runs.iter().flat_map(|(_, run)| run.faults.values()).sum();
+    assert!(faults > hours * 2, "{faults} faults in {hours} hours");
+}
+
 #[test]
 fn a_seed_is_one_world() {
     for seed in 1..20 {

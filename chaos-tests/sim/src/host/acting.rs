@@ -116,6 +116,9 @@ impl World {
         if !self.hosts[host].slave.as_mut().is_some_and(|slave| slave.clearing.remove(leaf)) {
             return;
         }
+        if self.planted == Some(Planted::BundlesKept) {
+            return;
+        }
         let Some(kernel) = self.hosts[host].kernel_of(boot) else { return };
         let over = |bundle: &Bundle| {
             bundle.record.as_ref().is_none_or(|record| matches!(record.stage, Stage::Ended | Stage::StartFailed))

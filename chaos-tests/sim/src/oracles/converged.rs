@@ -1,5 +1,5 @@
 //! Promise 10: once faults end, the fleet converges by itself. Judged by the table and the kernels, and by what the leader
-//! has heard: both must say the same.
+//! has heard: both must say the same. Nothing of what is over is left behind, or a machine would fill up in time.
 
 use std::collections::BTreeMap;
 
@@ -53,7 +53,20 @@ impl World {
         if let Some((pid, process)) = unwanted {
             return Some(format!("pid {pid} of {} lives on host {host} and nobody wants it", process.leaf.0));
         }
-        self.leader_does_not_know(leader, host)
+        self.left_behind(host).or_else(|| self.leader_does_not_know(leader, host))
+    }
+
+    /// What a host still keeps of an incarnation that is over, or of an instance that nobody wants.
+    fn left_behind(&self, host: usize) -> Option<String> {
+        let slave = self.hosts[host].slave.as_ref()?;
+        let kernel = &self.hosts[host].kernel;
+        let over = kernel.bundles.keys().find(|leaf| kernel.members(leaf).next().is_none());
+        if let Some((key, incarnation)) = over {
+            return Some(format!("the bundle of {key} start {incarnation} is left on host {host}, which is over"));
+        }
+        let assigned = &slave.ledger.assignment.items;
+        let unit = slave.units.keys().find(|key| !assigned.contains_key(*key))?;
+        Some(format!("{unit} is not assigned to host {host} and not forgotten there"))
     }
 
     fn leader_does_not_know(&self, leader: usize, host: usize) -> Option<String> {
