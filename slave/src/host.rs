@@ -456,6 +456,10 @@ impl Host {
         self.give_turns(&mut owed);
         self.ledger.hand_over()?;
         fail_point!("turn-before-sync");
+        if owed.iter().any(|(_, effect)| matches!(effect, Effect::Spawn { .. })) {
+            // Bundle, cgroup and the word to the shim take as long as the sync.
+            self.ledger.begin_sync();
+        }
         let starts = self.prepare_starts(&mut owed);
         tokio::task::block_in_place(|| self.ledger.save())?;
         fail_point!("turn-after-sync");

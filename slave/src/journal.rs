@@ -14,6 +14,7 @@ use std::{
     io::{self, Read},
     os::{fd::AsRawFd, unix::fs::FileExt},
     path::{Path, PathBuf},
+    sync::{Arc, mpsc},
 };
 
 use crate::disk::write_file;
@@ -65,13 +66,15 @@ pub enum JournalError {
 #[derive(Debug)]
 pub struct Journal {
     path: PathBuf,
-    file: File,
+    file: Arc<File>,
     /// Where the next frame goes.
     bytes: u64,
     /// Where the room behind that ends.
     room_end: u64,
     compact_bytes: u64,
     synced: bool,
+    /// A sync that is under way on another thread, of everything that was added.
+    syncing: Option<mpsc::Receiver<io::Result<()>>>,
 }
 
 impl Journal {
@@ -101,7 +104,8 @@ impl Journal {
         // The slave before may have been killed before its sync; what is acted on from here is durable.
         file.sync_all().map_err(io)?;
         let (bytes, room_end) = (whole as u64, content.len() as u64);
-        Ok((Self { path: path.into(), file, bytes, room_end, compact_bytes: bytes, synced: true }, frames))
+        let (path, file) = (path.into(), Arc::new(file));
+        Ok((Self { path, file, bytes, room_end, compact_bytes: bytes, synced: true, syncing: None }, frames))
     }
 
     /// Adds frames. A slave that comes after this one finds them from here on; a machine that comes up again does after
@@ -109,6 +113,10 @@ impl Journal {
     pub fn append(&mut self, frames: &[Vec<u8>]) -> io::Result<()> {
         if frames.is_empty() {
             return Ok(());
+        }
+        if self.syncing.is_some() {
+            // What is under way may not hold these.
+            self.sync()?;
         }
         let mut bytes = mark(self.bytes);
         bytes.extend(frames.iter().flat_map(|content| frame(content)));
@@ -132,10 +140,24 @@ impl Journal {
         unsafe { libc::sync_file_range(file, at, bytes, libc::SYNC_FILE_RANGE_WRITE) };
     }
 
+    /// Begins to make what was added durable, beside whatever the caller does until [`Self::sync`]. Within a runtime.
+    pub fn begin_sync(&mut self) {
+        if !self.synced && self.syncing.is_none() {
+            let (sender, receiver) = mpsc::channel();
+            let file = self.file.clone();
+            // Nobody listens any more only when the whole slave ends.
+            tokio::task::spawn_blocking(move || drop(sender.send(file.sync_data())));
+            self.syncing = Some(receiver);
+        }
+    }
+
     /// Makes what was added durable.
     pub fn sync(&mut self) -> io::Result<()> {
         if !self.synced {
-            self.file.sync_data()?;
+            match self.syncing.take() {
+                Some(syncing) => syncing.recv().map_err(io::Error::other)??,
+                None => self.file.sync_data()?,
+            }
             self.synced = true;
         }
         Ok(())
@@ -153,7 +175,7 @@ impl Journal {
         // The rename comes after the sync, so the whole of it is marked.
         bytes.extend(mark(bytes.len() as u64));
         write_file(&self.path, &bytes)?;
-        self.file = OpenOptions::new().write(true).open(&self.path)?;
+        self.file = Arc::new(OpenOptions::new().write(true).open(&self.path)?);
         self.bytes = bytes.len() as u64;
         self.room_end = self.bytes;
         self.compact_bytes = self.bytes;
@@ -266,6 +288,30 @@ mod tests {
         journal.append(&written[..1]).unwrap();
         let all: Vec<_> = written.iter().chain(&written[..1]).cloned().collect();
         assert_eq!(Journal::open(&path).unwrap().1, all);
+    }
+
+    #[tokio::test]
+    async fn a_sync_that_was_begun_is_waited_for_and_its_failure_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, mut written) = filled(folder.path());
+        let (mut journal, _) = Journal::open(&path).unwrap();
+        for content in [vec![1; 9], vec![2; 9]] {
+            journal.append(std::slice::from_ref(&content)).unwrap();
+            journal.begin_sync();
+            assert!(!journal.synced);
+            written.push(content);
+        }
+        // The second one waited for the first.
+        journal.sync().unwrap();
+        assert!(journal.synced && journal.syncing.is_none());
+        assert_eq!(Journal::open(&path).unwrap().1, written);
+
+        journal.append(&written[..1]).unwrap();
+        // A file that cannot be synced.
+        journal.file = Arc::new(File::open("/proc/self/status").unwrap());
+        journal.begin_sync();
+        assert!(journal.sync().is_err());
+        assert!(!journal.synced);
     }
 
     #[test]

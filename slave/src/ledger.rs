@@ -172,6 +172,11 @@ impl Ledger {
         self.journal.append(&std::mem::take(&mut self.pending))
     }
 
+    /// Begins with the sync of what was handed over, beside whatever comes before [`Self::save`].
+    pub fn begin_sync(&mut self) {
+        self.journal.begin_sync();
+    }
+
     /// Makes everything taken so far durable, in one sync.
     pub fn save(&mut self) -> io::Result<()> {
         self.hand_over()?;
