@@ -167,7 +167,14 @@ impl Options {
     /// What the seed stands for in a long life: the same, and nights of hours between such days.
     pub fn long(seed: u64) -> Self {
         let mut chance = Chance::new(!seed);
-        Self { nights: 1 + chance.below(3), night_ms: chance.of(2..13) * 3_600_000, ..Self::of(seed) }
+        let day = Self::of(seed);
+        Self {
+            nights: 1 + chance.below(3),
+            night_ms: chance.of(2..13) * 3_600_000,
+            // What is remembered of a night makes snapshots long: one for each entry would be most of what happens.
+            entries_kept: day.entries_kept.max(20),
+            ..day
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use minder_fleet::{Condition, show};
-use minder_model::{InstanceKey, Phase};
+use minder_model::{Incarnation, InstanceKey, Phase};
 
 use crate::{ask::place_of, host::Slave, planted::Planted, world::World};
 
@@ -102,7 +102,8 @@ impl World {
         if kernel.living(key).any(|(_, process)| process.main) {
             return None;
         }
-        let ends = kernel.truths.iter().filter(|((other, _), _)| other == key).map(|(_, truth)| truth.ended_at);
+        let starts = (key.clone(), Incarnation::ZERO)..=(key.clone(), Incarnation(u64::MAX));
+        let ends = kernel.truths.range(starts).map(|(_, truth)| truth.ended_at);
         Some(self.now.saturating_sub(ends.max()?))
     }
 
